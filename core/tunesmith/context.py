@@ -1,0 +1,127 @@
+"""What a factory is handed: where it is, how to report, when to stop."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from tunesmith.ledger import Ledger
+
+
+class Reporter(Protocol):
+    """Where progress goes. The console draws it; a library user may pass their own."""
+
+    def phase(self, name: str) -> None:
+        """A new part of the run begins ('load model', 'train', ...)."""
+
+    def say(self, message: str) -> None:
+        """Something worth knowing."""
+
+    def warn(self, message: str) -> None:
+        """Something that the person should look at."""
+
+    def progress(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        """`step` of `total` is done; `metrics` may hold loss, learning_rate, tokens_per_second."""
+
+
+class PlainReporter:
+    """One plain line an event, on stderr."""
+
+    def phase(self, name: str) -> None:
+        print(f"== {name}", file=sys.stderr, flush=True)
+
+    def say(self, message: str) -> None:
+        print(message, file=sys.stderr, flush=True)
+
+    def warn(self, message: str) -> None:
+        print(f"warning: {message}", file=sys.stderr, flush=True)
+
+    def progress(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        figures = " ".join(f"{name}={value:.4g}" for name, value in metrics.items())
+        print(f"{step}/{total} {figures}", file=sys.stderr, flush=True)
+
+
+class SilentReporter:
+    """Says nothing; for tests and for use as a library."""
+
+    def phase(self, name: str) -> None: ...
+
+    def say(self, message: str) -> None: ...
+
+    def warn(self, message: str) -> None: ...
+
+    def progress(self, step: int, total: int, metrics: Mapping[str, float]) -> None: ...
+
+
+@dataclass
+class StopFlag:
+    """Set by a signal; long loops look at it between steps."""
+
+    signal_number: int | None = None
+
+    def set(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+
+    def __bool__(self) -> bool:
+        return self.signal_number is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Everything about the surroundings that a factory may need.
+
+    Args:
+        seed: seed of the run; derive your own generators from it.
+        device: "cpu", "cuda", "cuda:1", "mps", or "auto".
+        folder: the recipe's folder; relative paths in settings start here.
+        stage_folder: where this stage writes; checkpoints are in `checkpoints/` below it.
+        cache: a folder for what may be computed again (converted models, tokenized data).
+        reporter: progress and messages.
+        stop: whether a signal asked to stop.
+        ledger: what becomes of the rows.
+        resume: whether to go on from the newest checkpoint that verifies.
+        facts: what a trainer adds for the run's manifest (share of supervised tokens, ...).
+        identity: what a checkpoint must agree with before it is continued (fingerprint, base digest).
+    """
+
+    seed: int = 42
+    device: str = "auto"
+    folder: Path = field(default_factory=Path.cwd)
+    stage_folder: Path = field(default_factory=Path.cwd)
+    cache: Path = field(default_factory=lambda: cache_folder())
+    reporter: Reporter = field(default_factory=SilentReporter)
+    stop: StopFlag = field(default_factory=StopFlag)
+    ledger: Ledger = field(default_factory=Ledger)
+    resume: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+    identity: Mapping[str, str] = field(default_factory=dict)
+
+    def with_(self, **changes: Any) -> Context:
+        """A copy with some fields changed."""
+        return replace(self, **changes)
+
+    def path(self, value: Path | str) -> Path:
+        """A path from the recipe as an absolute one."""
+        path = Path(value).expanduser()
+        return path if path.is_absolute() else (self.folder / path)
+
+
+def cache_folder() -> Path:
+    """Where converted models and the like are kept: `$TUNESMITH_CACHE`, or the user's cache folder."""
+    import os
+
+    from platformdirs import user_cache_path
+
+    return Path(os.environ.get("TUNESMITH_CACHE") or user_cache_path("tunesmith"))
+
+
+def config_folder() -> Path:
+    """Where the person's own choices are kept: `$TUNESMITH_CONFIG`, or the user's config folder."""
+    import os
+
+    from platformdirs import user_config_path
+
+    return Path(os.environ.get("TUNESMITH_CONFIG") or user_config_path("tunesmith"))

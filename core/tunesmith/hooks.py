@@ -1,0 +1,156 @@
+"""Hook specifications: what a plugin may implement.
+
+A plugin is a module (the entry point of group `tunesmith` names it) with functions marked
+`@tunesmith.hookimpl`. Hooks that yield records are generators or return an iterable; they must be
+cheap and must not import torch. Observers are told what happens; their results are ignored.
+"""
+
+# Implementations may accept fewer arguments than a specification names, so the names are the contract.
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pluggy
+
+if TYPE_CHECKING:
+    from tunesmith.plan import Plan
+    from tunesmith.spec import (
+        Adapter,
+        Evaluator,
+        Exporter,
+        Launcher,
+        Loader,
+        Model,
+        Preset,
+        Quantizer,
+        Trainer,
+    )
+
+PROJECT = "tunesmith"
+
+#: The level of this contract. A plugin that needs a newer one sets `tunesmith_api_level` in its module.
+API_LEVEL = 1
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+class ComponentHooks:
+    """Hooks that yield records. Since API level 1."""
+
+    @hookspec
+    def tunesmith_loaders(self) -> Iterable[Loader]:
+        """Yield data loaders: `factory(settings, context) -> Dataset`."""
+        return ()
+
+    @hookspec
+    def tunesmith_models(self) -> Iterable[Model]:
+        """Yield model sources: `factory(settings, context, head, load_options) -> ModelHandle`."""
+        return ()
+
+    @hookspec
+    def tunesmith_quantizers(self) -> Iterable[Quantizer]:
+        """Yield quantizers: `factory(settings, context) -> Quantization`."""
+        return ()
+
+    @hookspec
+    def tunesmith_adapters(self) -> Iterable[Adapter]:
+        """Yield adapters: `factory(handle, settings, context) -> Adapted`, or a plain module."""
+        return ()
+
+    @hookspec
+    def tunesmith_trainers(self) -> Iterable[Trainer]:
+        """Yield trainers: `factory(models, data, settings, context) -> TrainResult`."""
+        return ()
+
+    @hookspec
+    def tunesmith_evaluators(self) -> Iterable[Evaluator]:
+        """Yield evaluators: `factory(handle, data, settings, context) -> Evaluation`."""
+        return ()
+
+    @hookspec
+    def tunesmith_exporters(self) -> Iterable[Exporter]:
+        """Yield exporters: `factory(artifact, settings, context) -> Path`."""
+        return ()
+
+    @hookspec
+    def tunesmith_launchers(self) -> Iterable[Launcher]:
+        """Yield launchers: `factory(plan, settings, context) -> int`."""
+        return ()
+
+    @hookspec
+    def tunesmith_presets(self) -> Iterable[Preset]:
+        """Yield presets: `factory(settings) -> dict`, a partial recipe."""
+        return ()
+
+
+class ObserverHooks:
+    """Hooks that observe. Results are ignored; an exception disables the observer for the run.
+
+    Since API level 1.
+    """
+
+    @hookspec
+    def tunesmith_run_started(self, plan: Plan) -> None:
+        """A run begins.
+
+        :param plan: what is about to be executed.
+        """
+
+    @hookspec
+    def tunesmith_step(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """A training step was logged.
+
+        :param stage: the stage's name.
+        :param step: optimizer steps done so far, from 1.
+        :param metrics: loss, learning rate and what else the trainer logs.
+        """
+
+    @hookspec
+    def tunesmith_stage_finished(self, stage: str, artifact: Path) -> None:
+        """A stage committed its artifact.
+
+        :param stage: the stage's name.
+        :param artifact: the folder that holds it.
+        """
+
+    @hookspec
+    def tunesmith_run_failed(self, stage: str, error: BaseException) -> None:
+        """A run ended by an error or a signal.
+
+        :param stage: the stage it happened in.
+        :param error: what was raised.
+        """
+
+    @hookspec
+    def tunesmith_run_finished(self, run: Any) -> None:
+        """A run reached its end and everything is committed.
+
+        :param run: the finished run: `folder`, `results`, `plan`.
+        """
+
+
+#: hook name -> record class name, for the hooks that yield records
+RECORD_HOOKS: dict[str, str] = {
+    "tunesmith_loaders": "loader",
+    "tunesmith_models": "model",
+    "tunesmith_quantizers": "quantizer",
+    "tunesmith_adapters": "adapter",
+    "tunesmith_trainers": "trainer",
+    "tunesmith_evaluators": "evaluator",
+    "tunesmith_exporters": "exporter",
+    "tunesmith_launchers": "launcher",
+    "tunesmith_presets": "preset",
+}
+
+OBSERVER_HOOKS: tuple[str, ...] = tuple(name for name in vars(ObserverHooks) if name.startswith("tunesmith_"))
+
+
+def new_manager() -> pluggy.PluginManager:
+    """A pluggy manager that knows the specifications and no plugin."""
+    manager = pluggy.PluginManager(PROJECT)
+    manager.add_hookspecs(ComponentHooks)
+    manager.add_hookspecs(ObserverHooks)
+    return manager

@@ -1,0 +1,116 @@
+"""What became of every row: trained, truncated or dropped, each with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import DataError
+
+SHOWN = 5  # rows named in an error or a listing
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row that did not pass unchanged."""
+
+    row: str
+    fate: str  # "dropped" or "truncated"
+    reason: str
+
+
+@dataclass
+class Ledger:
+    """Counts rows in, and keeps the reason for each row lost or shortened.
+
+    rows in = trained + held out + dropped, and truncated rows are counted among those kept.
+    """
+
+    rows_in: int = 0
+    trained: int = 0
+    held_out: int = 0
+    entries: list[Entry] = field(default_factory=list)
+
+    def read(self, count: int = 1) -> None:
+        """Count rows that came in."""
+        self.rows_in += count
+
+    def drop(self, row: str, reason: str) -> None:
+        """Row `row` will not be used."""
+        self.entries.append(Entry(row, "dropped", reason))
+
+    def truncate(self, row: str, reason: str) -> None:
+        """Row `row` is used, but not whole."""
+        self.entries.append(Entry(row, "truncated", reason))
+
+    def of(self, fate: str) -> list[Entry]:
+        """The entries with one fate, in the order they were made."""
+        return [entry for entry in self.entries if entry.fate == fate]
+
+    @property
+    def dropped(self) -> int:
+        return len(self.of("dropped"))
+
+    @property
+    def truncated(self) -> int:
+        return len(self.of("truncated"))
+
+    def reasons(self, fate: str = "dropped") -> dict[str, int]:
+        """How many rows met `fate` for each reason, most frequent first."""
+        return dict(Counter(entry.reason for entry in self.of(fate)).most_common())
+
+    def examples(self, fate: str = "dropped") -> list[str]:
+        """One line a reason with the first rows, for messages."""
+        lines = []
+        for reason, count in self.reasons(fate).items():
+            rows = [entry.row for entry in self.of(fate) if entry.reason == reason][:SHOWN]
+            more = ", ..." if count > len(rows) else ""
+            lines.append(f"{count} x {reason}: {', '.join(rows)}{more}")
+        return lines
+
+    def check(self, limit: float) -> None:
+        """Stop when too much was lost, or nothing is left.
+
+        Args:
+            limit: the largest share of rows, 0 to 1, that may be dropped.
+
+        Raises:
+            DataError: with the reasons and the first rows.
+        """
+        kept = self.rows_in - self.dropped
+        if self.rows_in == 0:
+            raise DataError("the data has no rows", fix="Give a file that holds at least one row.")
+        if kept == 0:
+            raise DataError(
+                f"none of the {self.rows_in} rows can be used",
+                details=self.examples(),
+                fix="Mend the rows, or see `tunesmith data check RECIPE`.",
+            )
+        if self.dropped > limit * self.rows_in:
+            raise DataError(
+                f"{self.dropped} of {self.rows_in} rows ({self.dropped / self.rows_in:.1%}) would be lost; "
+                f"the limit is {limit:.1%}",
+                details=self.examples(),
+                fix="Mend the rows, or allow more with `[run] max_lost_rows = SHARE`.",
+            )
+
+    def summary(self) -> dict[str, Any]:
+        """The counts and reasons as plain data."""
+        return {
+            "rows_in": self.rows_in,
+            "trained": self.trained,
+            "held_out": self.held_out,
+            "dropped": self.dropped,
+            "truncated": self.truncated,
+            "dropped_reasons": self.reasons("dropped"),
+            "truncated_reasons": self.reasons("truncated"),
+        }
+
+    def save(self, path: Path) -> None:
+        """Write the summary and then one JSON object an entry, a line each."""
+        lines = [json.dumps({"summary": self.summary()}, ensure_ascii=False)]
+        lines.extend(json.dumps(vars(entry), ensure_ascii=False) for entry in self.entries)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")

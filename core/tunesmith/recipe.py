@@ -1,0 +1,264 @@
+"""Reading a recipe: TOML, presets, `--set`, and checked settings with the place of every mistake."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import tomli
+from annotated_types import Ge, Interval, MinLen
+
+from tunesmith.errors import RecipeError, UsageError, nearest
+from tunesmith.locate import KeyPath, key_lines, line_of
+from tunesmith.spec import Settings
+
+if TYPE_CHECKING:
+    from tunesmith.registry import Registry
+
+S = TypeVar("S", bound=Settings)
+
+#: What a stage may hold.
+STAGE_KEYS = ("model", "models", "data", "quantizer", "adapter", "trainer", "evaluate", "export")
+#: What only the top of a recipe may hold.
+TOP_KEYS = ("preset", "plugins", "run", "launcher", "stages")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSettings(Settings):
+    """The table `[run]`: what concerns the engine and no method."""
+
+    folder: Path = Path("runs")
+    """Where run folders are made, relative to the current folder."""
+    name: Annotated[str, MinLen(1)] | None = None
+    """Name of the run; a number is appended. Default: the recipe's file name."""
+    seed: Annotated[int, Interval(ge=0, lt=2**32)] = 42
+    """Seed of every random choice: split, order, initialisation, dropout, sampling."""
+    device: str = "auto"
+    """cpu, cuda, cuda:N or mps; auto takes the first GPU, else the CPU."""
+    threads: Annotated[int, Ge(0)] = 0
+    """Threads of torch on the CPU; 0 leaves torch's own choice. Results repeat bit by bit only at an equal count."""
+    max_lost_rows: Annotated[float, Interval(ge=0, le=1)] = 0.05
+    """Largest share of rows that may be dropped before the run is refused."""
+
+
+@dataclass
+class Recipe:
+    """A recipe after presets and `--set`, with the place each key came from.
+
+    Args:
+        path: the file; None when it was made in code.
+        tree: the merged tables.
+        lines: line numbers of the file's keys.
+        origins: for keys that are not from the file: `preset NAME` or `--set`.
+    """
+
+    tree: dict[str, Any]
+    path: Path | None = None
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    origins: dict[KeyPath, str] = field(default_factory=dict)
+    base: Path | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder that relative paths start from."""
+        if self.base is not None:
+            return self.base
+        return self.path.resolve().parent if self.path else Path.cwd()
+
+    def where(self, *path: str | int) -> str:
+        """`file:line` of a key, or the preset or `--set` it came from."""
+        for length in range(len(path), 0, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]]
+            if path[:length] in self.lines:
+                break
+        name = str(self.path) if self.path else "recipe"
+        line = line_of(self.lines, path)
+        return f"{name}:{line}" if line else name
+
+    @property
+    def plugin_files(self) -> list[Path]:
+        """The local plugin files that `plugins = [...]` names, as absolute paths."""
+        names = self.tree.get("plugins", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise RecipeError("`plugins` must be a list of file names", where=self.where("plugins"))
+        return [(self.folder / name).resolve() for name in names]
+
+    def to_toml(self) -> str:
+        """The resolved recipe as TOML text."""
+        import tomli_w
+
+        return tomli_w.dumps(self.tree)
+
+
+def read(path: Path, sets: Sequence[str] = ()) -> Recipe:
+    """Read a recipe file; presets are expanded later, when plugins are known (`expand`).
+
+    Raises:
+        RecipeError: the file is missing, not UTF-8, not TOML, or has unknown tables.
+        UsageError: a `--set` does not read KEY=VALUE.
+    """
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise RecipeError(
+            f"cannot read the recipe: {error.strerror}", where=str(path), fix="`tunesmith init` writes one."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"the recipe is not UTF-8: {error.reason}", where=str(path)) from error
+    try:
+        tree = tomli.loads(text)
+    except tomli.TOMLDecodeError as error:
+        raise RecipeError(f"not valid TOML: {error}", where=str(path)) from error
+    recipe = Recipe(tree, path, key_lines(text))
+    for assignment in sets:
+        _assign(recipe, assignment)
+    _check_keys(recipe, recipe.tree, (), (*TOP_KEYS, *STAGE_KEYS))
+    return recipe
+
+
+def expand(recipe: Recipe, registry: Registry) -> Recipe:
+    """Merge the presets that the recipe names below its own keys.
+
+    Raises:
+        RecipeError, MissingError: the preset is unknown or its settings are wrong.
+    """
+    named = recipe.tree.get("preset")
+    if named is None:
+        return recipe
+    for use in named if isinstance(named, list) else [named]:
+        table = {"use": use} if isinstance(use, str) else use
+        if not isinstance(table, dict) or not isinstance(table.get("use"), str):
+            raise RecipeError(
+                'a preset is a name or a table with `use`, such as preset = "NAME"', where=recipe.where("preset")
+            )
+        name = table["use"]
+        entry = registry.find("preset", name, where=recipe.where("preset"))
+        rest = {key: value for key, value in table.items() if key != "use"}
+        settings = check_settings(entry.component.settings, rest, recipe, ("preset",))
+        partial = entry.component.resolve()(settings)
+        if not isinstance(partial, dict):
+            raise RecipeError(f"preset {name!r} returned {type(partial).__name__}, not a partial recipe")
+        _check_keys(recipe, partial, (), STAGE_KEYS, source=f"preset {name}")
+        _merge_below(recipe, recipe.tree, partial, (), f"preset {name}")
+    del recipe.tree["preset"]
+    return recipe
+
+
+def check_settings(kind: type[S], table: Mapping[str, Any], recipe: Recipe, path: KeyPath) -> S:
+    """Check a table against a settings class and build it.
+
+    Raises:
+        RecipeError: with file, line, and the nearest name for an unknown key.
+    """
+    names = [item.name for item in fields(kind)]
+    for key in table:
+        if key not in names:
+            near = nearest(key, names)
+            raise RecipeError(
+                f"unknown setting {key!r} in [{_dotted(path)}]",
+                where=recipe.where(*path, key),
+                fix=f"Did you mean {near!r}?"
+                if near
+                else f"It takes: {', '.join(names)}."
+                if names
+                else "It takes no settings.",
+            )
+    from pydantic import ValidationError
+
+    try:
+        # JSON mode is strict about types ("4" is not 4) and still reads a list as a tuple, a string as a path
+        return _adapter(kind).validate_json(json.dumps(dict(table), default=str), strict=True)
+    except ValidationError as error:
+        first, *others = error.errors(include_url=False)
+        raise RecipeError(
+            _explain(first, path),
+            where=recipe.where(*path, *first["loc"]),
+            details=[f"{recipe.where(*path, *other['loc'])}: {_explain(other, path)}" for other in others],
+            fix="`tunesmith plugins show NAME` lists the settings with their meaning.",
+        ) from error
+
+
+def plain(settings: Settings) -> dict[str, Any]:
+    """Settings as JSON-ready data."""
+    return json.loads(json.dumps(asdict(settings), default=str))
+
+
+@cache
+def _adapter(kind: type[Settings]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _explain(problem: Any, path: KeyPath) -> str:
+    name = _dotted((*path, *problem["loc"]))
+    given = problem.get("input")
+    if problem["type"] == "missing":
+        return f"{name} is required"
+    return f"{name} = {json.dumps(given, default=str)}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
+
+
+def _dotted(path: Sequence[str | int]) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _check_keys(
+    recipe: Recipe, table: Mapping[str, Any], path: KeyPath, allowed: Sequence[str], source: str | None = None
+) -> None:
+    for key in table:
+        if key not in allowed:
+            near = nearest(key, allowed)
+            raise RecipeError(
+                f"unknown table or key {key!r}",
+                where=source or recipe.where(*path, key),
+                fix=f"Did you mean {near!r}?" if near else f"There are: {', '.join(allowed)}.",
+            )
+
+
+def _merge_below(recipe: Recipe, tree: dict[str, Any], below: Mapping[str, Any], path: KeyPath, origin: str) -> None:
+    """Add the keys of `below` that `tree` lacks. A table whose `use` differs is left alone."""
+    for key, value in below.items():
+        place = (*path, key)
+        if key not in tree:
+            tree[key] = json.loads(json.dumps(value))
+            recipe.origins[place] = origin
+        elif isinstance(tree[key], dict) and isinstance(value, Mapping):
+            if "use" in value and tree[key].get("use", value["use"]) != value["use"]:
+                continue
+            _merge_below(recipe, tree[key], value, place, origin)
+
+
+def _assign(recipe: Recipe, assignment: str) -> None:
+    """Apply one `KEY=VALUE`; the value is read as TOML, or as a plain string when it is not."""
+    key, separator, text = assignment.partition("=")
+    parts: list[str | int] = [int(part) if part.isdigit() else part for part in key.strip().split(".")]
+    if not separator or not all(str(part) for part in parts):
+        raise UsageError(f"--set {assignment!r} does not read KEY=VALUE", fix="Example: --set trainer.epochs=2")
+    try:
+        value = tomli.loads(f"value = {text}")["value"]
+    except tomli.TOMLDecodeError:
+        value = text
+    node: Any = recipe.tree
+    for position, part in enumerate(parts[:-1]):
+        if isinstance(node, list):
+            if not isinstance(part, int) or part >= len(node):
+                raise UsageError(f"--set {assignment}: there is no entry {part} in {_dotted(parts[:position])}")
+            node = node[part]
+        elif isinstance(node, dict):
+            node = node.setdefault(str(part), {})
+        else:
+            raise UsageError(f"--set {assignment}: {_dotted(parts[:position])} is a value, not a table")
+    last = parts[-1]
+    if isinstance(node, list) and isinstance(last, int) and last < len(node):
+        node[last] = value
+    elif isinstance(node, dict):
+        node[str(last)] = value
+    else:
+        raise UsageError(f"--set {assignment}: {_dotted(parts[:-1])} has no entry {last!r}")
+    recipe.origins[tuple(parts)] = f"--set {assignment}"
+

@@ -1,0 +1,64 @@
+"""Rows as they travel from a loader to a trainer: canonical columns and a name for every row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from tunesmith.errors import DataError
+from tunesmith.spec import RECORD_COLUMNS, RecordType
+
+
+@dataclass(frozen=True)
+class Records:
+    """Rows of one record type, each with the name under which the ledger knows it.
+
+    Args:
+        rows: mappings that hold at least the columns of the record type.
+        ids: one name a row, such as `support.jsonl:17`; unique.
+    """
+
+    rows: Sequence[Mapping[str, Any]]
+    ids: Sequence[str]
+
+    def __post_init__(self) -> None:
+        if len(self.rows) != len(self.ids):
+            raise ValueError(f"{len(self.rows)} rows but {len(self.ids)} row names")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Pairs of row name and row."""
+        return zip(self.ids, self.rows, strict=True)
+
+    def take(self, indices: Sequence[int]) -> Records:
+        """The rows at `indices`, in that order."""
+        return Records([self.rows[i] for i in indices], [self.ids[i] for i in indices])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What a loader returns.
+
+    `type` is one of TRL's record types (`RECORD_COLUMNS`); `recognised` says how the input was
+    understood, for the console.
+    """
+
+    type: RecordType
+    train: Records
+    validation: Records = field(default_factory=lambda: Records([], []))
+    recognised: str = ""
+
+    def __post_init__(self) -> None:
+        if self.type not in RECORD_COLUMNS:
+            raise ValueError(f"unknown record type {self.type!r}; there are {sorted(RECORD_COLUMNS)}")
+        for records in (self.train, self.validation):
+            for row_id, row in records:
+                missing = [column for column in RECORD_COLUMNS[self.type] if column not in row]
+                if missing:
+                    raise DataError(
+                        f"row {row_id} lacks {', '.join(missing)}, which a {self.type!r} record must have",
+                        fix="The loader must drop such a row (with a reason in the ledger) or convert it.",
+                    )

@@ -1,0 +1,299 @@
+"""Records that plugins yield: one frozen class per kind of component.
+
+A record costs nothing to make: it names its factory as `"package.module:callable"`, and that module
+is imported when the component is first used. Records check themselves when they are built, so a
+mistake shows where it was made.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+NAME = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
+REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+
+RecordType = Literal[
+    "text",  # text
+    "prompt-completion",  # prompt + completion
+    "messages",  # messages: list of {role, content}
+    "preference",  # prompt + chosen + rejected
+    "unpaired-preference",  # prompt + completion + label
+    "prompt",  # prompt
+    "text-label",  # text + label
+]
+
+#: The columns that each record type must have, in the names that TRL uses.
+RECORD_COLUMNS: dict[str, tuple[str, ...]] = {
+    "text": ("text",),
+    "prompt-completion": ("prompt", "completion"),
+    "messages": ("messages",),
+    "preference": ("prompt", "chosen", "rejected"),
+    "unpaired-preference": ("prompt", "completion", "label"),
+    "prompt": ("prompt",),
+    "text-label": ("text", "label"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of every component's settings: a frozen dataclass, one documented field per setting.
+
+    Write constraints with `Annotated[int, Gt(0)]` (annotated-types) and a docstring under each field
+    that gives its meaning and unit. Values are checked when a plan is made, never at listing.
+    """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """What every kind of component has in common.
+
+    A record may be written with a real function in place of the `factory` reference; that suits a
+    method kept in a single local file, where there is no package to name.
+    """
+
+    kind: ClassVar[str] = ""
+
+    name: str
+    """What a recipe writes after `use`; kebab-case."""
+    summary: str
+    """One line for listings."""
+    factory: str | Callable[..., Any]
+    """`"package.module:callable"`, imported at first use."""
+    settings: type[Settings] = Settings
+    """The settings class."""
+    requires: tuple[str, ...] = ()
+    """Import names that must be present; looked up without importing them."""
+    check: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `check(settings, folder)` when a plan is made:
+    raises a `TunesmithError` for what can be known without loading a model. Must not import torch."""
+
+    def __post_init__(self) -> None:
+        label = f"{type(self).__name__} {self.name!r}"
+        if type(self) is Component:
+            raise TypeError("Component is abstract: yield a Loader, Model, Adapter, Trainer, ...")
+        if not isinstance(self.name, str) or not NAME.match(self.name):
+            raise ValueError(f"{label}: the name must be kebab-case, such as 'my-method'")
+        if not self.summary or "\n" in self.summary:
+            raise ValueError(f"{label}: the summary must be one non-empty line")
+        for option in self._references():
+            value = getattr(self, option)
+            if value and not callable(value) and not REFERENCE.match(value):
+                raise ValueError(f"{label}: {option} must read 'package.module:callable', not {value!r}")
+        if not self.factory:
+            raise ValueError(f"{label}: the factory is missing")
+        if not (inspect.isclass(self.settings) and issubclass(self.settings, Settings)):
+            raise TypeError(f"{label}: settings must be a class that derives tunesmith.Settings")
+        if "__dataclass_params__" not in vars(self.settings) or not self.settings.__dataclass_params__.frozen:
+            raise TypeError(f"{label}: decorate {self.settings.__name__} with @dataclass(frozen=True, kw_only=True)")
+
+    def _references(self) -> tuple[str, ...]:
+        return ("factory", "check")
+
+    def resolve(self, option: str = "factory") -> Callable[..., Any]:
+        """Import and return what `factory` (or another reference field) names.
+
+        Raises:
+            MissingError: the module or the name in it is not there, or its import fails.
+        """
+        from tunesmith.errors import MissingError
+
+        reference = getattr(self, option)
+        if callable(reference):
+            return reference
+        module_name, _, attribute = reference.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), attribute)
+        except Exception as error:
+            raise MissingError(
+                f"{self.kind} {self.name!r}: its {option} {reference!r} cannot be imported: "
+                f"{type(error).__name__}: {error}",
+                fix="Reinstall or update the plugin; `tunesmith plugins list` says which package it is.",
+            ) from error
+        if not callable(found):
+            raise MissingError(f"{self.kind} {self.name!r}: its {option} {reference!r} is not callable")
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loader(Component):
+    """Reads rows: `factory(settings, context) -> Dataset`."""
+
+    kind: ClassVar[str] = "loader"
+
+
+def claims_nothing(source: str, folder: Path) -> int:
+    """The default of `Model.claims`: the source is used only by name."""
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Component):
+    """Loads a model and its tokenizer: `factory(settings, context, head, load_options) -> ModelHandle`."""
+
+    kind: ClassVar[str] = "model"
+
+    claims: Callable[[str, Path], int] = claims_nothing
+    """`claims(source, folder)`: how sure this source is that it understands `[model] source`, relative
+    to the recipe's folder. 0 is no; the highest wins when the recipe has no `use`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantizer(Component):
+    """Turns a load into a quantized one: `factory(settings, context) -> Quantization`."""
+
+    kind: ClassVar[str] = "quantizer"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter(Component):
+    """Chooses or adds what is trained: `factory(handle, settings, context) -> Adapted`."""
+
+    kind: ClassVar[str] = "adapter"
+
+    identity: bool = True
+    """Whether the model's outputs are unchanged before the first step."""
+    merges: bool = True
+    """Whether `Adapted.merge()` folds the adapter into the base weights."""
+    formula: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `formula(model, settings) -> int` with the
+    unadapted model: how many parameters the method's own definition says it trains."""
+
+    def _references(self) -> tuple[str, ...]:
+        return (*super()._references(), "formula")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Role:
+    """One model that a trainer needs.
+
+    Roles that are not in the recipe fall back to `default`: `"policy:disabled"` is the handle of the
+    role `policy` with its adapter disabled.
+    """
+
+    name: str
+    trainable: bool = False
+    head: Literal["causal-lm", "scalar", "sequence-labels", "token-labels", "none"] = "causal-lm"
+    default: str | None = None
+    summary: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trainer(Component):
+    """Trains: `factory(models, data, settings, context) -> TrainResult`."""
+
+    kind: ClassVar[str] = "trainer"
+
+    roles: tuple[Role, ...] = (Role(name="model", trainable=True),)
+    """The models it needs; the first is the one that is evaluated and kept."""
+    accepts: tuple[RecordType, ...] = ()
+    """The record types that it can train on; empty for all."""
+    arguments: str = ""
+    """Optional `"package.module:Class"`: the wrapped library's own arguments (a dataclass), reachable
+    under `[trainer.arguments]`; field names are checked when the plan is made, without importing."""
+
+    def _references(self) -> tuple[str, ...]:
+        return (*super()._references(), "arguments")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = set(self.accepts) - set(RECORD_COLUMNS)
+        if unknown:
+            raise ValueError(
+                f"Trainer {self.name!r}: unknown record types {sorted(unknown)}; there are {sorted(RECORD_COLUMNS)}"
+            )
+        if not any(role.trainable for role in self.roles):
+            raise ValueError(f"Trainer {self.name!r}: at least one role must be trainable")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluator(Component):
+    """Measures: `factory(handle, data, settings, context) -> Evaluation` or a mapping of `Measure`."""
+
+    kind: ClassVar[str] = "evaluator"
+
+    accepts: tuple[RecordType, ...] = ()
+    """The record types that it can score; empty for all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exporter(Component):
+    """Writes an artifact in another form: `factory(artifact, settings, context) -> Path`."""
+
+    kind: ClassVar[str] = "exporter"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launcher(Component):
+    """Runs a plan elsewhere: `factory(plan, settings, context) -> int`, an exit code."""
+
+    kind: ClassVar[str] = "launcher"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset(Component):
+    """A partial recipe: `factory(settings) -> dict`, pure; the recipe's own keys win over it."""
+
+    kind: ClassVar[str] = "preset"
+
+
+KINDS: dict[str, type[Component]] = {
+    record.kind: record
+    for record in (Loader, Model, Quantizer, Adapter, Trainer, Evaluator, Exporter, Launcher, Preset)
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """One number that an evaluator reports, with its uncertainty."""
+
+    value: float
+    better: Literal["higher", "lower"]
+    low: float | None = None
+    """Lower end of the 95 % interval."""
+    high: float | None = None
+    """Upper end of the 95 % interval."""
+    n: int = 0
+    """Rows it was measured on."""
+    unit: str = ""
+    per_row: tuple[float, ...] = field(default=(), repr=False)
+    """The value of each row where the measure has one, for paired tests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One held-out row with what the model answered."""
+
+    row: str
+    prompt: str
+    answer: str
+    reference: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What an evaluator returns: measures by name, and some samples to look at."""
+
+    measures: dict[str, Measure]
+    samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainResult:
+    """What a trainer returns.
+
+    `stopped` is the signal number when a stop was asked for and the state was committed before the
+    last step; None for a run that reached its end.
+    """
+
+    steps: int
+    total_steps: int
+    metrics: dict[str, float]
+    seconds: float
+    tokens: int = 0
+    stopped: int | None = None

@@ -1,0 +1,227 @@
+"""Folders and files that are either wholly there or not there at all.
+
+A folder is committed by staging -> digests -> fsync -> one rename -> fsync of the parent. What is read
+back is verified against its digests first. After a crash the old content or the new is found, never
+neither; staging folders left by a kill are removed at the next start.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunesmith.errors import DiskError, TunesmithError
+
+DIGESTS = "digests.json"
+STAGING = ".staging-"
+DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+
+
+def sha256_file(path: Path) -> str:
+    """The sha256 of a file's content, in hex."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def fsync(path: Path) -> None:
+    """Force a file or a folder to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, an exceeded quota, a read-only or a damaged one into a `DiskError`."""
+    try:
+        yield
+    except Exception as error:
+        number = _errno(error)
+        if number not in DISK_ERRORS:
+            raise
+        raise DiskError(
+            f"cannot write {path}: {os.strerror(number)}",
+            where=str(path),
+            details=[f"free space there: {_free(path)}"],
+            fix="Free some space (or choose another `[run] folder`), then `tunesmith resume` goes on.",
+        ) from error
+
+
+def _errno(error: BaseException) -> int | None:
+    # safetensors wraps the operating system's error in its own class and keeps only the text
+    current: BaseException | None = error
+    while current is not None:
+        if isinstance(current, OSError) and current.errno:
+            return current.errno
+        for number in DISK_ERRORS:
+            if f"os error {number}" in str(current).lower() or os.strerror(number) in str(current):
+                return number
+        current = current.__cause__ or current.__context__
+    return None
+
+
+def _free(path: Path) -> str:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        return f"{shutil.disk_usage(path).free / 2**20:.1f} MiB"
+    except OSError as error:
+        return f"unknown ({error.strerror})"
+
+
+def write_file(path: Path, text: str) -> None:
+    """Replace a file atomically and durably."""
+    temporary = path.with_name(f"{STAGING}{path.name}")
+    with disk_errors(path):
+        with temporary.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        fsync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Replace a JSON file atomically and durably."""
+    write_file(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+
+
+def digests_of(folder: Path) -> dict[str, str]:
+    """sha256 of every file below `folder`, by relative path."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
+
+
+def commit_folder(target: Path, build: Callable[[Path], None]) -> Path:
+    """Make `target` appear complete or not at all.
+
+    Args:
+        target: the folder to make; if it exists it is replaced.
+        build: called with an empty staging folder beside `target`, which it fills.
+
+    Raises:
+        DiskError: what was there before is still there.
+    """
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = target.parent / f"{STAGING}{target.name}-{os.getpid()}"
+        shutil.rmtree(staging, ignore_errors=True)
+        try:
+            staging.mkdir()
+            build(staging)
+            (staging / DIGESTS).write_text(json.dumps(digests_of(staging), indent=1) + "\n", encoding="utf-8")
+            for path in staging.rglob("*"):
+                fsync(path)
+            fsync(staging)
+            if target.exists():
+                replaced = target.parent / f"{STAGING}old-{target.name}-{os.getpid()}"
+                shutil.rmtree(replaced, ignore_errors=True)
+                os.rename(target, replaced)
+                os.rename(staging, target)
+                fsync(target.parent)
+                shutil.rmtree(replaced)
+            else:
+                os.rename(staging, target)
+                fsync(target.parent)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def damage(folder: Path) -> list[str]:
+    """What is wrong with a committed folder; an empty list when every digest verifies."""
+    try:
+        expected = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        if not isinstance(expected, dict):
+            raise ValueError("not an object")
+    except (OSError, ValueError) as error:
+        return [f"{DIGESTS}: {error}"]
+    problems = []
+    for name, digest in expected.items():
+        path = folder / name
+        if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
+            problems.append(f"{name}: leads out of the folder")
+        elif not path.is_file():
+            problems.append(f"{name}: missing")
+        elif sha256_file(path) != digest:
+            problems.append(f"{name}: its content changed since it was written")
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    problems.extend(f"{name}: was not there when it was written" for name in sorted(present - set(expected) - {DIGESTS}))
+    return problems
+
+
+def verify(folder: Path) -> None:
+    """Check a committed folder against its digests.
+
+    Raises:
+        TunesmithError: with each file that is missing or changed.
+    """
+    problems = damage(folder)
+    if problems:
+        raise TunesmithError(
+            f"{folder} is damaged",
+            where=str(folder),
+            details=problems,
+            fix="Restore it from a copy, or make it again.",
+        )
+
+
+def clean_staging(folder: Path) -> None:
+    """Remove what a kill left half-made, and put back what it caught between two renames."""
+    for path in sorted(folder.glob(f"{STAGING}*")):
+        name = path.name.removeprefix(STAGING)
+        if name.startswith("old-"):
+            target = path.parent / name.removeprefix("old-").rsplit("-", 1)[0]
+            if not target.exists():
+                os.rename(path, target)
+                continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def checkpoint_step(path: Path) -> int:
+    """The step in a checkpoint's name `step-000100`; -1 for anything else."""
+    head, _, digits = path.name.partition("-")
+    return int(digits) if head == "step" and digits.isdigit() else -1
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """Committed checkpoints below `folder`, oldest step first."""
+    found = [path for path in folder.glob("step-*") if path.is_dir() and checkpoint_step(path) >= 0]
+    return sorted(found, key=checkpoint_step)
+
+
+def newest_good(folder: Path, say: Callable[[str], None]) -> Path | None:
+    """The newest checkpoint that verifies; says which ones were passed over and why."""
+    for path in reversed(checkpoints(folder)):
+        problems = damage(path)
+        if not problems:
+            return path
+        say(f"checkpoint {path.name} is damaged ({'; '.join(problems[:3])}); trying the one before")
+    return None
+
+
+def rotate(folder: Path, keep: int, pinned: Sequence[Path] = ()) -> list[Path]:
+    """Remove all but the newest `keep` checkpoints (by step number) and the pinned ones."""
+    removed = []
+    for path in checkpoints(folder)[: -keep if keep > 0 else None]:
+        if path not in pinned:
+            doomed = folder / f"{STAGING}{path.name}"
+            os.rename(path, doomed)
+            shutil.rmtree(doomed)
+            removed.append(path)
+    return removed
