@@ -134,6 +134,11 @@ class Adapted:
         raise TunesmithError(f"{type(self).__name__} cannot be disabled: it has no copy of the base weights")
         yield
 
+    @contextmanager
+    def use(self) -> Iterator[Any]:
+        """The model as this role means it; a role that shares another's model gives it disabled."""
+        yield self.model
+
     # --- during training ----------------------------------------------------------------------
     def begin(self, total_steps: int) -> None:
         """Called once before the first step, when the number of optimizer steps is known."""
@@ -165,6 +170,22 @@ class ModuleAdapted(Adapted):
             yield self.model
         finally:
             _copy_into(self.trainable(), trained)
+
+
+class DisabledView(Adapted):
+    """A role that is another role's model with its adapter disabled; it holds no weights of its own."""
+
+    def __init__(self, of: Adapted) -> None:
+        super().__init__(of.handle, of.model)
+        self._of = of
+
+    def trainable(self) -> dict[str, Any]:
+        return {}
+
+    @contextmanager
+    def use(self) -> Iterator[Any]:
+        with self._of.disabled() as model:
+            yield model
 
 
 def _copy_into(parameters: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -85,6 +85,7 @@ class Context:
         resume: whether to go on from the newest checkpoint that verifies.
         facts: what a trainer adds for the run's manifest (share of supervised tokens, ...).
         identity: what a checkpoint must agree with before it is continued (fingerprint, base digest).
+        sync: forces what was reported so far to the disk; called before a checkpoint is committed.
     """
 
     seed: int = 42
@@ -98,6 +99,7 @@ class Context:
     resume: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     identity: Mapping[str, str] = field(default_factory=dict)
+    sync: Callable[[], None] = lambda: None
 
     def with_(self, **changes: Any) -> Context:
         """A copy with some fields changed."""

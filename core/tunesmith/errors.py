@@ -62,6 +62,10 @@ class MissingError(TunesmithError):
     exit_code = 69
 
 
+class PluginError(MissingError):
+    """A plugin's own code failed or broke the contract."""
+
+
 class NumericalError(TunesmithError):
     """A loss or a gradient is NaN or infinite."""
 

@@ -261,4 +261,3 @@ def _assign(recipe: Recipe, assignment: str) -> None:
     else:
         raise UsageError(f"--set {assignment}: {_dotted(parts[:-1])} has no entry {last!r}")
     recipe.origins[tuple(parts)] = f"--set {assignment}"
-

@@ -136,9 +136,7 @@ class Registry:
             module = load()
             level = getattr(module, "tunesmith_api_level", API_LEVEL)
             if level > API_LEVEL:
-                raise TunesmithError(
-                    f"needs API level {level}, but this core offers {API_LEVEL}: update tunesmith"
-                )
+                raise TunesmithError(f"needs API level {level}, but this core offers {API_LEVEL}: update tunesmith")
             _check_hooks(module)
             registered = f"{plugin.distribution}/{plugin.name}"
             self.manager.register(module, name=registered)

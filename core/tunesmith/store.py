@@ -158,7 +158,9 @@ def damage(folder: Path) -> list[str]:
         elif sha256_file(path) != digest:
             problems.append(f"{name}: its content changed since it was written")
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    problems.extend(f"{name}: was not there when it was written" for name in sorted(present - set(expected) - {DIGESTS}))
+    problems.extend(
+        f"{name}: was not there when it was written" for name in sorted(present - set(expected) - {DIGESTS})
+    )
     return problems
 
 

@@ -1,0 +1,192 @@
+"""Artifacts: what a stage keeps, and how a model comes back from it.
+
+An artifact folder holds what the adapter saved, `tunesmith.json` (how the model was made), a model card, and
+digests. When the stage started from another stage's merged model, that artifact is inside as `parent/`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tunesmith.adapted import Adapted, ModelHandle, ModuleAdapted, Quantization
+from tunesmith.context import Context
+from tunesmith.errors import DataError
+from tunesmith.guard import guarded, seed_everything, wrong_type
+from tunesmith.plan import RolePlan, Use
+from tunesmith.recipe import Recipe, check_settings
+from tunesmith.registry import Registry
+from tunesmith.store import commit_folder, verify
+
+CARD = "tunesmith.json"
+PARENT = "parent"
+
+
+@dataclass(frozen=True)
+class Line:
+    """How a model is made: load -> quantize -> adapt, or the merged artifact `parent` -> adapt.
+
+    Args:
+        folder: where relative paths in the settings start.
+    """
+
+    head: str
+    folder: Path
+    model: Use | None = None
+    quantizer: Use | None = None
+    adapter: Use | None = None
+    parent: Path | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The line as JSON-ready data."""
+        uses = {"model": self.model, "quantizer": self.quantizer, "adapter": self.adapter}
+        return {
+            "head": self.head,
+            "folder": str(self.folder),
+            **{name: use.describe() for name, use in uses.items() if use},
+            **({"parent": PARENT} if self.parent else {}),
+        }
+
+
+def line_of_role(role: RolePlan, folder: Path, artifacts: Mapping[str, Path], registry: Registry) -> Line:
+    """The line of a planned role; `artifacts` are those of earlier stages."""
+    if role.stage is None:
+        return Line(role.role.head, folder, role.model, role.quantizer, role.adapter)
+    artifact = artifacts[role.stage]
+    if role.carry == "merge":
+        return Line(role.role.head, folder, adapter=role.adapter, parent=artifact)
+    return replace(read_line(artifact, registry), head=role.role.head)
+
+
+def read_line(artifact: Path, registry: Registry) -> Line:
+    """How the model of a committed artifact was made.
+
+    Raises:
+        DataError: the folder is no artifact.
+        MissingError: a plugin that it needs is not installed.
+    """
+    card = read_card(artifact)
+    line = card["line"]
+    recipe = Recipe({}, artifact / CARD)
+    uses: dict[str, Use | None] = {}
+    for kind in ("model", "quantizer", "adapter"):
+        described = line.get(kind)
+        if described is None:
+            uses[kind] = None
+            continue
+        entry = registry.find(kind, described["name"], where=str(artifact / CARD))
+        settings = check_settings(entry.component.settings, described["settings"], recipe, (kind,))
+        uses[kind] = Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings)
+    parent = artifact / PARENT if line.get("parent") else None
+    return Line(line["head"], Path(line["folder"]), uses["model"], uses["quantizer"], uses["adapter"], parent)
+
+
+def read_card(artifact: Path) -> dict[str, Any]:
+    """The content of an artifact's `tunesmith.json`.
+
+    Raises:
+        DataError: there is none, or it is damaged.
+    """
+    path = artifact / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        card["line"]["head"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"{artifact} is not an artifact of Tunesmith: {error}",
+            where=str(path),
+            fix="Give a run folder or its `artifact` folder; `tunesmith runs` lists them.",
+        ) from error
+    return card
+
+
+def load_base(line: Line, registry: Registry, context: Context) -> ModelHandle:
+    """Load and quantize; the weights are frozen, so that an adapter says what moves."""
+    context = context.with_(folder=line.folder)
+    if line.parent is not None:
+        parent = load_artifact(line.parent, registry, context)
+        handle = replace(parent.handle, model=parent.merge())
+    else:
+        assert line.model is not None
+        quantization = Quantization(name="")
+        if line.quantizer:
+            with guarded(line.quantizer):
+                quantization = line.quantizer.call(line.quantizer.settings, context)
+            if not isinstance(quantization, Quantization):
+                raise wrong_type(line.quantizer, "Quantization", quantization)
+        with guarded(line.model):
+            handle = line.model.call(line.model.settings, context, line.head, dict(quantization.load_options))
+        if not isinstance(handle, ModelHandle):
+            raise wrong_type(line.model, "ModelHandle", handle)
+        if line.quantizer:
+            with guarded(line.quantizer):
+                handle = replace(quantization.after_load(handle), quantized=quantization.name)
+    for parameter in handle.model.parameters():
+        parameter.requires_grad_(False)
+    return handle
+
+
+def adapt(handle: ModelHandle, use: Use | None, context: Context) -> Adapted:
+    """Apply an adapter; a plain module that a factory returns gets the default handle."""
+    if use is None:
+        return Adapted(handle)
+    seed_everything(context.seed)
+    with guarded(use):
+        adapted = use.call(handle, use.settings, context)
+    if isinstance(adapted, Adapted):
+        return adapted
+    if hasattr(adapted, "named_parameters"):
+        return ModuleAdapted(handle, adapted)
+    raise wrong_type(use, "Adapted or a torch module", adapted)
+
+
+def load_artifact(artifact: Path, registry: Registry, context: Context) -> Adapted:
+    """The model that a stage kept, ready to be used; checked against its digests and its base.
+
+    Raises:
+        TunesmithError: a file is damaged.
+        DataError: the base is not the one that the adapter was trained on.
+    """
+    verify(artifact)
+    line = read_line(artifact, registry)
+    handle = load_base(line, registry, context)
+    expected = read_card(artifact)["base"]["digest"]
+    if handle.digest != expected:
+        raise DataError(
+            f"the adapter in {artifact} was made for another base model",
+            where=str(artifact / CARD),
+            details=[f"made for {expected[:16]}", f"the source now holds {handle.digest[:16]} ({handle.source})"],
+            fix="Restore the base model that the run used.",
+        )
+    adapted = adapt(handle, line.adapter, context.with_(folder=line.folder))
+    if line.adapter:
+        with guarded(line.adapter):
+            adapted.load(artifact)
+    return adapted
+
+
+def commit(target: Path, line: Line, adapted: Adapted, card: Mapping[str, Any], text: str) -> Path:
+    """Write an artifact atomically.
+
+    Args:
+        card: what `tunesmith.json` shall say besides the line and the base.
+        text: the model card, Markdown.
+    """
+
+    def build(folder: Path) -> None:
+        if line.adapter:
+            with guarded(line.adapter):
+                adapted.save(folder)
+        handle = adapted.handle
+        base = {"source": handle.source, "digest": handle.digest, "quantized": handle.quantized}
+        content = {"format": 1, **card, "base": base, "line": line.describe()}
+        (folder / CARD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        if line.parent is not None:
+            shutil.copytree(line.parent, folder / PARENT)
+
+    return commit_folder(target, build)

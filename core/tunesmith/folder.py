@@ -1,0 +1,263 @@
+"""A run's folder: its lock, its state, its manifest, and the two logs."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import re
+import socket
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+from tunesmith.errors import DataError, LockedError
+from tunesmith.store import disk_errors, fsync, write_file, write_json
+
+STATE = "state.json"
+MANIFEST = "manifest.json"
+RECIPE = "recipe.toml"
+METRICS = "metrics.jsonl"
+EVENTS = "events.jsonl"
+RESULTS = "results.json"
+LOCK = "lock"
+
+#: Libraries whose versions decide a result, as far as they are installed.
+RECORDED = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "accelerate",
+    "datasets",
+    "safetensors",
+    "tokenizers",
+    "bitsandbytes",
+)
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass
+class RunFolder:
+    """One run folder, held by at most one process at a time."""
+
+    path: Path
+    _lock: TextIO | None = field(default=None, repr=False)
+    _begun: float = field(default_factory=time.monotonic, repr=False)
+
+    @classmethod
+    def create(cls, base: Path, name: str) -> RunFolder:
+        """Make and lock the next free folder `NAME-001`, `NAME-002`, ... below `base`.
+
+        Raises:
+            DiskError: the place cannot be written.
+        """
+        safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "run"
+        check_writable(base)
+        with disk_errors(base):
+            base.mkdir(parents=True, exist_ok=True)
+            taken = [
+                int(m.group(1)) for p in base.iterdir() if (m := re.fullmatch(re.escape(safe) + r"-(\d+)", p.name))
+            ]
+            number = max(taken, default=0) + 1
+            while True:
+                path = base / f"{safe}-{number:03d}"
+                try:
+                    path.mkdir()  # exclusive: of two processes one gets the next number
+                    break
+                except FileExistsError:
+                    number += 1
+        folder = cls(path)
+        folder.lock()
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """An existing run folder.
+
+        Raises:
+            DataError: `path` is no run folder.
+        """
+        if not (path / MANIFEST).is_file() or not (path / RECIPE).is_file():
+            raise DataError(f"{path} is not a run folder", where=str(path), fix="`tunesmith runs` lists them.")
+        return cls(path)
+
+    # --- lock ---------------------------------------------------------------------------------
+    def lock(self) -> None:
+        """Hold the folder until this process ends.
+
+        Raises:
+            LockedError: another process holds it: who, where, since when.
+        """
+        file = (self.path / LOCK).open("a+", encoding="utf-8")
+        file.seek(0)
+        holder = _parsed(file.read())
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            elsewhere = holder.get("host") not in (None, socket.gethostname()) and self.state["status"] == "running"
+        except BlockingIOError:
+            elsewhere = True
+        if elsewhere:
+            file.close()
+            raise LockedError(
+                f"run {self.path.name} is held by process {holder.get('pid', '?')} on {holder.get('host', '?')} "
+                f"since {holder.get('start', '?')}",
+                where=str(self.path),
+                fix="Wait for it to end. If that machine is gone for good, remove the file `lock` in the run folder.",
+            )
+        file.seek(0)
+        file.truncate()
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "start": now()}, file)
+        file.flush()
+        self._lock = file
+
+    def release(self) -> None:
+        """Let go of the folder."""
+        if self._lock is not None:
+            self._lock.seek(0)
+            self._lock.truncate()
+            self._lock.close()
+            self._lock = None
+
+    def holder(self) -> dict[str, Any]:
+        """Who holds the folder now; empty when nobody does."""
+        path = self.path / LOCK
+        if not path.is_file():
+            return {}
+        with path.open(encoding="utf-8") as file:
+            holder = _parsed(file.read())
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return holder or {"pid": "?"}
+            return holder if holder.get("host") not in (None, socket.gethostname()) else {}
+
+    # --- state --------------------------------------------------------------------------------
+    @property
+    def state(self) -> dict[str, Any]:
+        """`status` is running, done, failed or stopped; a running one that nobody holds is interrupted."""
+        return {"status": "unknown", **_parsed_file(self.path / STATE)}
+
+    @property
+    def status(self) -> str:
+        """The state's status, with `interrupted` for a run whose process is gone."""
+        status = str(self.state["status"])
+        return "interrupted" if status == "running" and not self.holder() else status
+
+    def set_state(self, status: str, **more: Any) -> None:
+        """Record what became of the run."""
+        write_json(self.path / STATE, {"status": status, "updated": now(), **more})
+
+    @property
+    def manifest(self) -> dict[str, Any]:
+        return _parsed_file(self.path / MANIFEST)
+
+    @property
+    def results(self) -> dict[str, Any]:
+        return _parsed_file(self.path / RESULTS)
+
+    def write_manifest(self, manifest: Mapping[str, Any]) -> None:
+        write_json(self.path / MANIFEST, manifest)
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        write_json(self.path / RESULTS, results)
+
+    def write_recipe(self, text: str) -> None:
+        write_file(self.path / RECIPE, text)
+
+    # --- logs ---------------------------------------------------------------------------------
+    def event(self, name: str, **more: Any) -> None:
+        """Append to `events.jsonl`; `seconds` runs on a monotonic clock from the start of this process."""
+        record = {"time": now(), "seconds": round(time.monotonic() - self._begun, 3), "event": name, **more}
+        self._append(EVENTS, record)
+
+    def metrics(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        """Append one step to `metrics.jsonl`."""
+        self._append(METRICS, {"stage": stage, "step": step, **metrics})
+
+    def sync(self) -> None:
+        """Force the logs to the disk."""
+        for name in (METRICS, EVENTS):
+            if (self.path / name).exists():
+                with disk_errors(self.path / name):
+                    fsync(self.path / name)
+
+    def forget_after(self, stage: str, step: int) -> None:
+        """Drop a stage's metrics after `step`: they were never committed and will come again."""
+        path = self.path / METRICS
+        if path.exists():
+            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _keeps(line, stage, step)]
+            write_file(path, "".join(f"{line}\n" for line in kept))
+
+    def _append(self, name: str, record: Mapping[str, Any]) -> None:
+        path = self.path / name
+        with disk_errors(path), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+
+
+def check_writable(base: Path) -> None:
+    """Refuse a place where no run folder can be made, before anything is loaded.
+
+    Raises:
+        DiskError: a file stands there, or it is read-only.
+    """
+    from tunesmith.errors import DiskError
+
+    existing = base
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    reason = None
+    if not existing.is_dir():
+        reason = f"{existing} is a file, not a folder"
+    elif not os.access(existing, os.W_OK | os.X_OK):
+        reason = f"{existing} cannot be written by this user"
+    if reason:
+        raise DiskError(
+            f"no run folder can be made below {base}: {reason}", where=str(base), fix="Choose another [run] folder."
+        )
+
+
+def environment() -> dict[str, Any]:
+    """The machine and the versions that a result depends on."""
+    versions = {}
+    for name in RECORDED:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpus": os.cpu_count(),
+        "host": socket.gethostname(),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "libraries": versions,
+    }
+
+
+def _keeps(line: str, stage: str, step: int) -> bool:
+    record = _parsed(line)
+    return bool(record) and (record.get("stage") != stage or record.get("step", 0) <= step)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}  # empty, or cut by a crash: the callers treat it as not written
+    return value if isinstance(value, dict) else {}
+
+
+def _parsed_file(path: Path) -> dict[str, Any]:
+    return _parsed(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -1,0 +1,264 @@
+"""Executing a plan: the run folder, signals, observers, and what is left when something goes wrong."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from tunesmith.context import Context, PlainReporter, Reporter, StopFlag
+from tunesmith.errors import DataError, RecipeError, Stopped, TunesmithError
+from tunesmith.folder import RECIPE, RunFolder, check_writable, environment, now
+from tunesmith.ledger import Ledger
+from tunesmith.plan import Plan, StagePlan, make_plan
+from tunesmith.recipe import Recipe, read
+from tunesmith.registry import Registry
+from tunesmith.stage import StageResult, StageRun, reusable, stage_folder
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class Run:
+    """A finished run."""
+
+    folder: Path
+    plan: Plan
+    results: dict[str, StageResult] = field(default_factory=dict)
+
+
+class Recorder:
+    """A reporter that also keeps what it hears in the run folder and tells the observers."""
+
+    def __init__(self, inner: Reporter, folder: RunFolder, registry: Registry, stage: str) -> None:
+        self.inner = inner
+        self.folder = folder
+        self.registry = registry
+        self.stage = stage
+
+    def phase(self, name: str) -> None:
+        self.inner.phase(name)
+
+    def say(self, message: str) -> None:
+        self.folder.event("note", stage=self.stage, message=message)
+        self.inner.say(message)
+
+    def warn(self, message: str) -> None:
+        self.folder.event("warning", stage=self.stage, message=message)
+        self.inner.warn(message)
+
+    def progress(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        if "loss" in metrics:  # progress of evaluations is shown, not logged
+            self.folder.metrics(self.stage, step, metrics)
+            self.registry.notify("tunesmith_step", self.warn, stage=self.stage, step=step, metrics=dict(metrics))
+        self.inner.progress(step, total, metrics)
+
+
+def start(
+    plan: Plan, registry: Registry, reporter: Reporter | None = None, *, base: Path | None = None, fresh: bool = False
+) -> Run:
+    """Execute a plan in a new run folder.
+
+    Args:
+        base: where run folders are made; default: the recipe's `[run] folder`.
+        fresh: make every stage anew, even when an earlier run holds the same one.
+
+    Raises:
+        TunesmithError: what went wrong; the run folder says so too and is never marked done.
+    """
+    base = base or plan.run.folder
+    check_writable(base)
+    name = plan.run.name or (plan.recipe.path.stem if plan.recipe.path else "run")
+    folder = RunFolder.create(base, name)
+    try:
+        folder.write_recipe(plan.recipe.to_toml())
+        folder.write_manifest(
+            {
+                "created": now(),
+                "recipe": str(plan.recipe.path.resolve()) if plan.recipe.path else None,
+                "recipe_folder": str(plan.recipe.folder),
+                "plan": plan.describe(),
+                "environment": environment(),
+            }
+        )
+        return _execute(plan, registry, reporter or PlainReporter(), folder, resume=False, fresh=fresh)
+    finally:
+        folder.release()
+
+
+def reopen(path: Path) -> tuple[RunFolder, Recipe]:
+    """A run folder and its resolved recipe, whose relative paths start where they did.
+
+    Raises:
+        DataError: `path` is no run folder.
+    """
+    folder = RunFolder.open(path)
+    recipe = read(path / RECIPE)
+    recipe.base = Path(folder.manifest["recipe_folder"])
+    return folder, recipe
+
+
+def resume(path: Path, registry: Registry, reporter: Reporter | None = None) -> Run:
+    """Go on with an interrupted run where its newest good checkpoint is.
+
+    Raises:
+        LockedError: it is still running.
+        DataError: it is done, or `path` is no run folder.
+        RecipeError: data, plugins or settings changed since; the differing stages are named.
+    """
+    folder, recipe = reopen(path)
+    folder.lock()
+    try:
+        if folder.state["status"] == "done":
+            raise DataError(
+                f"run {path.name} is done", where=str(path), fix=f"tunesmith evaluate {path} measures it again."
+            )
+        plan = make_plan(recipe, registry)
+        earlier = {stage["name"]: stage for stage in folder.manifest["plan"]["stages"]}
+        for stage in plan.stages:
+            then = earlier.get(stage.name, {})
+            if then.get("fingerprint") != stage.fingerprint:
+                raise RecipeError(
+                    f"stage {stage.name!r} is not what it was when this run began",
+                    where=str(path / RECIPE),
+                    details=_differences(then, stage.describe()),
+                    fix="Put it back as it was, or start a new run.",
+                )
+        return _execute(plan, registry, reporter or PlainReporter(), folder, resume=True)
+    finally:
+        folder.release()
+
+
+def _execute(
+    plan: Plan, registry: Registry, reporter: Reporter, folder: RunFolder, *, resume: bool, fresh: bool = False
+) -> Run:
+    run = Run(folder.path, plan)
+    stop = StopFlag()
+    current = plan.stages[0].name
+    folder.set_state("running")
+    folder.event("resumed" if resume else "started")
+    if plan.run.threads:
+        import torch
+
+        torch.set_num_threads(plan.run.threads)
+    try:
+        with _signals(stop, reporter):
+            registry.notify("tunesmith_run_started", reporter.warn, plan=plan)
+            for stage in plan.stages:
+                current = stage.name
+                run.results[stage.name] = _stage(run, stage, folder, registry, reporter, stop, resume, fresh)
+                folder.write_results({name: result.describe() for name, result in run.results.items()})
+        folder.set_state("done")
+        folder.event("done")
+        folder.sync()
+    except BaseException as error:
+        _failed(folder, current, error, registry, reporter)
+        raise
+    registry.notify("tunesmith_run_finished", reporter.warn, run=run)
+    return run
+
+
+def _stage(
+    run: Run,
+    stage: StagePlan,
+    folder: RunFolder,
+    registry: Registry,
+    reporter: Reporter,
+    stop: StopFlag,
+    resume: bool,
+    fresh: bool,
+) -> StageResult:
+    recorder = Recorder(reporter, folder, registry, stage.name)
+    place = stage_folder(folder.path, stage.name)
+    kept = reusable(stage, place) if resume else None
+    if kept is None and len(run.plan.stages) > 1 and not fresh:
+        kept = _earlier(folder.path, stage)
+    if kept is not None:
+        recorder.say(f"stage {stage.name}: unchanged, taken from {kept.parent}")
+        if kept.parent != place:
+            place.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(kept, place / "artifact")
+        return StageResult(stage.name, place / "artifact", reused=str(kept.parent))
+    context = Context(
+        seed=run.plan.run.seed,
+        device=run.plan.run.device,
+        folder=run.plan.recipe.folder,
+        reporter=recorder,
+        stop=stop,
+        ledger=Ledger(),
+        resume=resume,
+        sync=folder.sync,
+    )
+    artifacts = {name: result.artifact for name, result in run.results.items()}
+    result = StageRun(run.plan, stage, folder, registry, context, artifacts).execute()
+    folder.event("stage-finished", stage=stage.name, artifact=str(result.artifact))
+    registry.notify("tunesmith_stage_finished", recorder.warn, stage=stage.name, artifact=result.artifact)
+    return result
+
+
+def _earlier(run: Path, stage: StagePlan) -> Path | None:
+    """The same stage's artifact in another run beside this one, newest first."""
+    places = sorted(run.parent.glob(f"*/stages/{stage.name}"), reverse=True)
+    return next((kept for place in places if place.parents[1] != run and (kept := reusable(stage, place))), None)
+
+
+def _failed(folder: RunFolder, stage: str, error: BaseException, registry: Registry, reporter: Reporter) -> None:
+    """Leave a run folder that says what happened; a full disk must not hide the first error."""
+    known = isinstance(error, TunesmithError)
+    status = "stopped" if isinstance(error, Stopped) else "failed"
+    try:
+        folder.event(status, stage=stage, error=str(error))
+        if not isinstance(error, Stopped):
+            trace = "".join(traceback.format_exception(error))
+            (folder.path / "error.txt").write_text(trace, encoding="utf-8")
+        folder.set_state(
+            status, stage=stage, error=str(error), exit_code=error.exit_code if isinstance(error, TunesmithError) else 1
+        )
+    except (TunesmithError, OSError) as second:
+        print(f"the run folder could not be updated either: {second}", file=sys.stderr)
+    if known or isinstance(error, Exception):
+        registry.notify("tunesmith_run_failed", reporter.warn, stage=stage, error=error)
+
+
+def _differences(then: Mapping[str, Any], now_: Mapping[str, Any], path: str = "") -> list[str]:
+    """The leaves in which two descriptions differ."""
+    found: list[str] = []
+    for key in sorted({*then, *now_}):
+        here = f"{path}.{key}" if path else str(key)
+        a, b = then.get(key), now_.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            found.extend(_differences(a, b, here))
+        elif a != b and key != "fingerprint":
+            found.append(f"{here}: was {a!r}, is {b!r}")
+    return found or ["a data file's content, or the seed"] * (path == "")
+
+
+@contextmanager
+def _signals(stop: StopFlag, reporter: Reporter) -> Iterator[None]:
+    """The first signal asks for a stop at the next safe place; the second one stops at once."""
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        if stop:
+            raise Stopped(
+                number, "stopped at once; the newest checkpoint is safe", fix="`tunesmith resume RUN` goes on."
+            )
+        stop.set(number)
+        reporter.say("stopping after this step, and saving (once more to stop at once)")
+
+    try:
+        earlier = {number: signal.signal(number, handler) for number in SIGNALS}
+    except ValueError:  # not in the main thread: the caller keeps its own signals
+        yield
+        return
+    try:
+        yield
+    finally:
+        for number, previous in earlier.items():
+            signal.signal(number, previous)

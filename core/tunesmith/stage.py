@@ -1,0 +1,300 @@
+"""One stage: load data -> load, quantize, adapt each role -> evaluate -> train -> evaluate -> commit."""
+
+from __future__ import annotations
+
+import gc
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunesmith import artifact
+from tunesmith.adapted import Adapted, DisabledView, ModelHandle
+from tunesmith.context import Context
+from tunesmith.errors import DataError, PluginError, Stopped
+from tunesmith.folder import RunFolder, now
+from tunesmith.guard import guarded, seed_everything, wrong_type
+from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use
+from tunesmith.records import Dataset
+from tunesmith.registry import Registry
+from tunesmith.spec import Evaluation, Evaluator, Trainer, TrainResult
+from tunesmith.store import checkpoint_step, clean_staging, damage, newest_good, write_json
+
+BEFORE = "evaluation-before.json"
+
+
+@dataclass
+class StageResult:
+    """What a stage came to, as plain data for `results.json` and the console."""
+
+    name: str
+    artifact: Path
+    before: dict[str, Any] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    ledger: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+    exports: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+    reused: str | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """The result as JSON-ready data."""
+        return {**asdict(self), "artifact": str(self.artifact)}
+
+
+class StageRun:
+    """Executes one stage of a plan in a run folder."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        stage: StagePlan,
+        folder: RunFolder,
+        registry: Registry,
+        context: Context,
+        artifacts: Mapping[str, Path],
+    ) -> None:
+        self.plan = plan
+        self.stage = stage
+        self.folder = folder
+        self.registry = registry
+        self.place = stage_folder(folder.path, stage.name)
+        self.context = context.with_(stage_folder=self.place)
+        self.artifacts = artifacts
+        self.result = StageResult(stage.name, self.place / "artifact")
+
+    def execute(self) -> StageResult:
+        """Run the stage to its end.
+
+        Raises:
+            Stopped: a signal came; what was trained is committed.
+            TunesmithError: whatever went wrong, named.
+        """
+        self.place.mkdir(parents=True, exist_ok=True)
+        clean_staging(self.place)
+        clean_staging(self.place / "checkpoints")
+        self._forget_uncommitted()
+        data = self._timed("load data", self._load_data)
+        roles, main = self._timed("load model", lambda: self._load_roles(data))
+        result = self._timed("train", lambda: self._train(roles, data))
+        self.context.ledger.save(self.place / "ledger.jsonl")
+        self.result.ledger = self.context.ledger.summary()
+        self.result.facts = dict(self.context.facts)
+        if result.stopped is not None:
+            raise Stopped(
+                result.stopped,
+                f"stopped at step {result.steps} of {result.total_steps}; everything is saved",
+                fix=f"tunesmith resume {self.folder.path}",
+            )
+        self.result.after = self._timed("evaluate after", lambda: self._evaluate(main, data))
+        self._timed("commit", lambda: self._commit(main))
+        for use in self.stage.exporters:
+            with guarded(use):
+                self.result.exports.append(str(use.call(self.result.artifact, use.settings, self.context)))
+        write_json(self.place / "result.json", self.result.describe())
+        return self.result
+
+    # --- the parts ----------------------------------------------------------------------------
+    def _load_data(self) -> Dataset:
+        return load_data(self.stage, self.context, self.plan.run.max_lost_rows)
+
+    def _load_roles(self, data: Dataset) -> tuple[dict[str, Adapted], Adapted]:
+        roles: dict[str, Adapted] = {}
+        for name, role in self.stage.roles.items():
+            if role.shares is not None:
+                roles[name] = DisabledView(roles[role.shares])
+                continue
+            roles[name] = self._load_role(role, data, first=not roles)
+        return roles, next(iter(roles.values()))
+
+    def _load_role(self, role: RolePlan, data: Dataset, *, first: bool) -> Adapted:
+        line = artifact.line_of_role(role, self.context.folder, self.artifacts, self.registry)
+        if role.stage is not None and role.carry == "continue":
+            adapted = artifact.load_artifact(self.artifacts[role.stage], self.registry, self.context)
+            if first:
+                self.result.before = self._evaluated_before(adapted, data)
+        else:
+            handle = artifact.load_base(line, self.registry, self.context)
+            for note in handle.notes:
+                self.context.reporter.say(note)
+            if first:
+                self.result.before = self._evaluated_before(Adapted(handle), data)
+            adapted = artifact.adapt(handle, line.adapter, self.context)
+        self._check_trainable(role, adapted)
+        return adapted
+
+    def _check_trainable(self, role: RolePlan, adapted: Adapted) -> None:
+        trainable = adapted.trainable()
+        if role.role.trainable and not trainable:
+            raise PluginError(
+                f"role {role.role.name!r}: the adapter leaves nothing to train",
+                fix="Check the adapter's targets: `tunesmith plugins show NAME` lists its settings.",
+            )
+        if role.role.trainable:
+            moved = sum(p.numel() for p in trainable.values())
+            total = sum(p.numel() for p in adapted.model.parameters())
+            self.result.training["trainable_parameters"] = moved
+            self.result.training["parameters"] = total
+            self.context.reporter.say(f"training {moved:,} of {total:,} parameters ({moved / total:.2%})")
+
+    def _train(self, roles: dict[str, Adapted], data: Dataset) -> TrainResult:
+        use = self.stage.trainer
+        handle = next(iter(roles.values())).handle
+        identity = {"fingerprint": self.stage.fingerprint, "base": handle.digest}
+        seed_everything(self.context.seed)
+        with guarded(use):
+            result = use.call(roles, data, use.settings, self.context.with_(identity=identity))
+        if not isinstance(result, TrainResult):
+            raise wrong_type(use, "TrainResult", result)
+        self.result.training.update(asdict(result))
+        return result
+
+    def _evaluated_before(self, adapted: Adapted, data: Dataset) -> dict[str, Any]:
+        """Evaluate before training; a resumed run keeps what it measured the first time."""
+        path = self.place / BEFORE
+        if path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+        measured = self._timed("evaluate before", lambda: self._evaluate(adapted, data))
+        write_json(path, measured)
+        return measured
+
+    def _evaluate(self, adapted: Adapted, data: Dataset) -> dict[str, Any]:
+        with adapted.use() as model:
+            handle = ModelHandle(**{**vars(adapted.handle), "model": model})
+            return evaluate(self.stage.evaluators, handle, data, self.context)
+
+    def _commit(self, adapted: Adapted) -> None:
+        role = self.stage.main_role
+        line = artifact.line_of_role(role, self.context.folder, self.artifacts, self.registry)
+        card = {
+            "run": self.folder.path.name,
+            "stage": self.stage.name,
+            "fingerprint": self.stage.fingerprint,
+            "created": now(),
+            "plugins": dict(self.plan.plugins),
+        }
+        text = _model_card(self.stage, self.result, adapted)
+        artifact.commit(self.result.artifact, line, adapted, card, text)
+
+    # --- helpers ------------------------------------------------------------------------------
+    def _forget_uncommitted(self) -> None:
+        if not self.context.resume:
+            return
+        newest = newest_good(self.place / "checkpoints", self.context.reporter.warn)
+        self.folder.forget_after(self.stage.name, checkpoint_step(newest) if newest else 0)
+
+    def _timed(self, name: str, part: Any) -> Any:
+        if self.context.stop:
+            assert self.context.stop.signal_number is not None
+            raise Stopped(
+                self.context.stop.signal_number,
+                f"stopped before {name!r}; what is committed stays",
+                fix=f"tunesmith resume {self.folder.path}",
+            )
+        self.context.reporter.phase(name)
+        self.folder.event("phase", stage=self.stage.name, phase=name)
+        begun = time.monotonic()
+        value = part()
+        self.result.seconds[name] = round(time.monotonic() - begun, 3)
+        gc.collect()
+        return value
+
+
+def stage_folder(run: Path, name: str) -> Path:
+    """Where a stage writes: the run folder itself for the only stage, `stages/NAME` otherwise."""
+    return run if name == SINGLE else run / "stages" / name
+
+
+def reusable(stage: StagePlan, place: Path) -> Path | None:
+    """The artifact in a stage folder, when it is whole and was made by the same stage."""
+    kept = place / "artifact"
+    if not (kept / artifact.CARD).is_file() or damage(kept):
+        return None
+    return kept if artifact.read_card(kept).get("fingerprint") == stage.fingerprint else None
+
+
+def load_data(stage: StagePlan, context: Context, max_lost: float) -> Dataset:
+    """Load a stage's rows and refuse when too many are lost.
+
+    Raises:
+        DataError: with the reasons and the first rows.
+    """
+    use = stage.data
+    with guarded(use):
+        data = use.call(use.settings, context)
+    if not isinstance(data, Dataset):
+        raise wrong_type(use, "Dataset", data)
+    context.ledger.check(max_lost)
+    if not len(data.train):
+        raise DataError("no row is left to train on", details=context.ledger.examples())
+    if data.recognised:
+        context.reporter.say(
+            f"data: {data.recognised}: {len(data.train)} rows to train, {len(data.validation)} held out"
+        )
+    trainer = stage.trainer.component
+    assert isinstance(trainer, Trainer)
+    _check_type(trainer, trainer.accepts, data)
+    for evaluator in stage.evaluators:
+        assert isinstance(evaluator.component, Evaluator)
+        _check_type(evaluator.component, evaluator.component.accepts, data)
+    if stage.evaluators and not len(data.validation):
+        raise DataError(
+            "the recipe evaluates, but no rows are held out", fix="Set `validation = 0.1` (or a file) in [data]."
+        )
+    return data
+
+
+def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context: Context) -> dict[str, Any]:
+    """Run evaluators: `{"measures": {name: {...}}, "samples": [...]}` as plain data."""
+    measures: dict[str, Any] = {}
+    samples: list[Any] = []
+    for use in uses:
+        seed_everything(context.seed)
+        with guarded(use):
+            found = use.call(handle, data, use.settings, context)
+        if isinstance(found, Mapping):
+            found = Evaluation(measures=dict(found))
+        if not isinstance(found, Evaluation):
+            raise wrong_type(use, "Evaluation or a mapping of Measure", found)
+        for name, measure in found.measures.items():
+            key = name if name not in measures else f"{use.component.name}/{name}"
+            measures[key] = asdict(measure)
+        samples.extend(asdict(sample) for sample in found.samples)
+    return {"measures": measures, "samples": samples}
+
+
+def _check_type(component: Trainer | Evaluator, accepts: tuple[str, ...], data: Dataset) -> None:
+    if accepts and data.type not in accepts:
+        raise DataError(
+            f"{component.kind} {component.name!r} cannot use {data.type!r} rows; it takes {', '.join(accepts)}",
+            fix="Choose another one, or map the columns: `tunesmith data check RECIPE` shows what was recognised.",
+        )
+
+
+def _model_card(stage: StagePlan, result: StageResult, adapted: Adapted) -> str:
+    """A model card in the hub's form: what it is, what it was trained on, what was measured."""
+    role = stage.main_role
+    adapter = role.adapter.component.name if role.adapter else "continued"
+    lines = [
+        "---",
+        "library_name: tunesmith",
+        f"base_model: {json.dumps(adapted.handle.source)}",
+        f"tags: [{adapter}, {stage.trainer.component.name}]",
+        "---",
+        f"# {stage.name}",
+        "",
+        f"`{adapter}` on `{adapted.handle.source}`, trained with `{stage.trainer.component.name}` for "
+        f"{result.training.get('steps')} steps on {result.ledger.get('trained')} rows.",
+        "",
+        "| measure | before | after | 95 % interval | rows |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, after in result.after.get("measures", {}).items():
+        before = result.before.get("measures", {}).get(name, {}).get("value")
+        interval = "" if after["low"] is None else f"{after['low']:.4g} to {after['high']:.4g}"
+        earlier = "" if before is None else f"{before:.4g}"
+        lines.append(f"| {name} | {earlier} | {after['value']:.4g} | {interval} | {after['n']} |")
+    return "\n".join(lines) + "\n"
