@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import os
 import random
 import sys
 import traceback
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tunesmith.errors import DiskError, MemoryExhausted, PluginError, TunesmithError
-from tunesmith.store import DISK_ERRORS
+from tunesmith.store import DISK_ERRORS, errno_of
 
 if TYPE_CHECKING:
     from tunesmith.plan import Use
@@ -38,9 +38,11 @@ def guarded(use: Use) -> Iterator[None]:
                 fix="Lower [trainer] batch_size (raise gradient_accumulation to keep the product) or max_length, "
                 "switch on activation_checkpointing, or quantize the base.",
             ) from error
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+        number = errno_of(error)
+        if number in DISK_ERRORS:
+            assert number is not None
             raise DiskError(
-                f"cannot write {error.filename or 'a file'}: {error.strerror or errno.errorcode[error.errno]}",
+                f"cannot write {getattr(error, 'filename', None) or 'a file'}: {os.strerror(number)}",
                 fix="Free some space, then `tunesmith resume` goes on.",
             ) from error
         last = traceback.extract_tb(error.__traceback__)[-1:]

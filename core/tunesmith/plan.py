@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from tunesmith.errors import MissingError, RecipeError, nearest
-from tunesmith.recipe import Recipe, RunSettings, check_settings, expand, plain
+from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings, expand, plain
 from tunesmith.registry import Entry, Registry
 from tunesmith.spec import Component, Model, Role, Settings, Trainer
 from tunesmith.static import dataclass_fields
@@ -190,9 +190,7 @@ class _Planner:
     # --- one stage ----------------------------------------------------------------------------
     def _stage(self, name: str, table: Mapping[str, Any], path: tuple[str, ...]) -> StagePlan:
         if path:
-            self._only(
-                table, path, ("model", "models", "data", "quantizer", "adapter", "trainer", "evaluate", "export")
-            )
+            self._only(table, path, STAGE_KEYS)
         for needed in ("data", "trainer"):
             if needed not in table:
                 raise RecipeError(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -188,7 +187,6 @@ def plain(settings: Settings) -> dict[str, Any]:
     return json.loads(json.dumps(asdict(settings), default=str))
 
 
-@cache
 def _adapter(kind: type[Settings]) -> Any:
     from pydantic import TypeAdapter
 

@@ -89,7 +89,7 @@ class Component:
             raise ValueError(f"{label}: the factory is missing")
         if not (inspect.isclass(self.settings) and issubclass(self.settings, Settings)):
             raise TypeError(f"{label}: settings must be a class that derives tunesmith.Settings")
-        if "__dataclass_params__" not in vars(self.settings) or not self.settings.__dataclass_params__.frozen:
+        if not getattr(vars(self.settings).get("__dataclass_params__"), "frozen", False):
             raise TypeError(f"{label}: decorate {self.settings.__name__} with @dataclass(frozen=True, kw_only=True)")
 
     def _references(self) -> tuple[str, ...]:

@@ -63,7 +63,11 @@ def _imported(tree: ast.Module, name: str, module: str, path: Path) -> tuple[str
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
                 listed = getattr(value, "elts", [])
-                if isinstance(key, ast.Constant) and any(getattr(item, "value", None) == name for item in listed):
+                if (
+                    isinstance(key, ast.Constant)
+                    and isinstance(key.value, str)
+                    and any(getattr(item, "value", None) == name for item in listed)
+                ):
                     return f"{package}.{key.value}", name
     raise LookupError(name)
 

@@ -48,7 +48,7 @@ def disk_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        number = _errno(error)
+        number = errno_of(error)
         if number not in DISK_ERRORS:
             raise
         raise DiskError(
@@ -59,7 +59,8 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _errno(error: BaseException) -> int | None:
+def errno_of(error: BaseException) -> int | None:
+    """The operating system's error number behind an exception, as far as it can be told."""
     # safetensors wraps the operating system's error in its own class and keeps only the text
     current: BaseException | None = error
     while current is not None:
