@@ -1,0 +1,139 @@
+"""Opening a data file: what can be wrong with the file itself, and its lines as bytes."""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from tunesmith import DataError
+
+UTF8_BOM = b"\xef\xbb\xbf"
+GZIP = b"\x1f\x8b"
+PARQUET = b"PAR1"
+
+#: First bytes of files that are something else than text, and what to say of them.
+FOREIGN = {
+    PARQUET: ("a Parquet file", 'Write use = "parquet".'),
+    b"PK\x03\x04": ("a zip archive (or a spreadsheet)", "Unpack it, or save the sheet as CSV."),
+    b"\xff\xfe": ("UTF-16 text", "Save it as UTF-8."),
+    b"\xfe\xff": ("UTF-16 text", "Save it as UTF-8."),
+}
+
+
+def examine(path: Path, setting: str) -> None:
+    """Refuse a file that is missing, a folder, empty or unreadable; reads no more than four bytes.
+
+    Args:
+        path: the file.
+        setting: the setting that names it, for the message.
+
+    Raises:
+        DataError: what is wrong with the file.
+    """
+    if path.is_dir():
+        raise DataError("this is a folder, not a file", where=str(path), fix=f"Name one file in `{setting}`.")
+    try:
+        head = start(path)
+    except FileNotFoundError as error:
+        raise DataError("there is no such file", where=str(path), fix=_neighbours(path, setting)) from error
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error.strerror}", where=str(path)) from error
+    if not head:
+        raise DataError("the file is empty", where=str(path), fix="Give a file that holds at least one row.")
+
+
+def examine_text(path: Path, setting: str) -> None:
+    """`examine`, and refuse a file that is plainly no text.
+
+    Raises:
+        DataError: what is wrong with the file.
+    """
+    examine(path, setting)
+    head = start(path)
+    for magic, (what, fix) in FOREIGN.items():
+        if head.startswith(magic):
+            raise DataError(f"this is {what}", where=str(path), fix=fix)
+
+
+def examine_parquet(path: Path, setting: str) -> None:
+    """`examine`, and refuse a file that does not begin and end as Parquet does.
+
+    Raises:
+        DataError: what is wrong with the file.
+    """
+    examine(path, setting)
+    if start(path) != PARQUET:
+        raise DataError("this is not a Parquet file", where=str(path), fix="Choose the loader by the file's kind.")
+    with path.open("rb") as handle:
+        handle.seek(-4, 2)
+        if handle.read() != PARQUET:
+            raise DataError("the Parquet file is cut: its end is missing", where=str(path), fix="Fetch it again.")
+
+
+def start(path: Path) -> bytes:
+    """The first four bytes."""
+    with path.open("rb") as handle:
+        return handle.read(4)
+
+
+def lines(path: Path) -> Iterator[bytes]:
+    """The lines of a plain or gzip file with their line ends, without a byte order mark.
+
+    Raises:
+        DataError: the file cannot be read to its end.
+    """
+    number = 0
+    try:
+        with opened(path) as handle:
+            for line in handle:
+                number += 1
+                yield line.removeprefix(UTF8_BOM) if number == 1 else line
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path, f"after line {number}", error) from error
+    except OSError as error:
+        raise DataError(f"cannot be read after line {number}: {error}", where=str(path)) from error
+
+
+def whole(path: Path) -> bytes:
+    """All bytes of a plain or gzip file, without a byte order mark.
+
+    Raises:
+        DataError: the file cannot be read to its end.
+    """
+    try:
+        with opened(path) as handle:
+            return handle.read().removeprefix(UTF8_BOM)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise _damaged(path, "before its end", error) from error
+    except OSError as error:
+        raise DataError(f"the file cannot be read: {error}", where=str(path)) from error
+
+
+def opened(path: Path) -> BinaryIO:
+    """The file, unpacked when its name or its first bytes say gzip."""
+    if path.suffix == ".gz" or start(path).startswith(GZIP):
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    return path.open("rb")
+
+
+def _damaged(path: Path, place: str, error: Exception) -> DataError:
+    return DataError(
+        f"the gzip file is damaged {place}: {error}",
+        where=str(path),
+        fix="Fetch or pack it again; what follows the damage is lost, so no row of it is used.",
+    )
+
+
+def _neighbours(path: Path, setting: str) -> str:
+    """A hint: the file with the nearest name in the same folder."""
+    from tunesmith.errors import nearest
+
+    if path.parent.is_dir():
+        near = nearest(path.name, [other.name for other in path.parent.iterdir() if other.is_file()])
+        if near:
+            return f"Did you mean {near!r}?"
+        return f"Mend `{setting}`; relative paths start at the recipe's folder."
+    return f"The folder {path.parent} does not exist either; relative paths start at the recipe's folder."

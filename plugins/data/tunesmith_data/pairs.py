@@ -1,0 +1,104 @@
+"""Rows that pair a prompt with what follows it; each side may be text or a list of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tunesmith_data.messages import Message, check_order, messages
+from tunesmith_data.raw import kind
+from tunesmith_data.values import Unusable, get, text
+
+Row = Mapping[str, Any]
+
+
+def prompt_and_completion(row: Row) -> dict[str, Any]:
+    """Both as text, or both as messages when one of them is."""
+    prompt, completion = _side(row, "prompt"), _side(row, "completion")
+    if isinstance(prompt, str) and isinstance(completion, str):
+        return {"prompt": prompt, "completion": completion}
+    asked, answered = as_user(prompt), as_assistant(completion)
+    _check_turn(asked, answered, "completion")
+    return {"prompt": asked, "completion": answered}
+
+
+def prompt_only(row: Row) -> dict[str, Any]:
+    """A prompt as text, or as messages that end with the user's."""
+    prompt = _side(row, "prompt")
+    if not isinstance(prompt, str):
+        check_order(prompt)
+        _check_end(prompt)
+    return {"prompt": prompt}
+
+
+def preference(row: Row) -> dict[str, Any]:
+    """A prompt with a chosen and a rejected answer.
+
+    Answers that are lists of messages may begin with the prompt: their common beginning is the prompt.
+    """
+    chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
+    if chosen == rejected:
+        raise Unusable("'chosen' equals 'rejected'")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        prompt = _side(row, "prompt")
+        if isinstance(prompt, str):
+            return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
+        shared: list[Message] = []
+        one, two = as_assistant(chosen), as_assistant(rejected)
+    elif isinstance(chosen, str) or isinstance(rejected, str):
+        raise Unusable(f"'chosen' is {kind(chosen)} but 'rejected' is {kind(rejected)}")
+    else:
+        shared, one, two = _split_common(chosen, rejected)
+        prompt = _side(row, "prompt") if row.get("prompt") is not None else []
+    asked = _whole_prompt(prompt, shared)
+    if not asked:
+        raise Unusable("no 'prompt', and the answers do not begin alike")
+    _check_turn(asked, one, "chosen")
+    _check_turn(asked, two, "rejected")
+    return {"prompt": asked, "chosen": one, "rejected": two}
+
+
+def as_user(side: str | list[Message]) -> list[Message]:
+    """Text as the user's message; messages as they are."""
+    return [{"role": "user", "content": side}] if isinstance(side, str) else side
+
+
+def as_assistant(side: str | list[Message]) -> list[Message]:
+    """Text as the assistant's message; messages as they are."""
+    return [{"role": "assistant", "content": side}] if isinstance(side, str) else side
+
+
+def _side(row: Row, column: str) -> str | list[Message]:
+    value = get(row, column)
+    return messages(value, column) if isinstance(value, (list, tuple)) else text(row, column)
+
+
+def _split_common(one: list[Message], two: list[Message]) -> tuple[list[Message], list[Message], list[Message]]:
+    """The common beginning of two lists, and the rest of each."""
+    length = 0
+    while length < min(len(one), len(two)) and one[length] == two[length]:
+        length += 1
+    return one[:length], one[length:], two[length:]
+
+
+def _whole_prompt(prompt: str | list[Message], shared: list[Message]) -> list[Message]:
+    """The prompt column and the answers' common beginning, which may repeat it, as one list."""
+    if isinstance(prompt, str):
+        repeated = any(m["role"] == "user" and m["content"].strip() == prompt.strip() for m in shared)
+    else:
+        repeated = shared[: len(prompt)] == prompt
+    return shared if repeated else [*as_user(prompt), *shared]
+
+
+def _check_turn(prompt: list[Message], answer: list[Message], column: str) -> None:
+    if not answer:
+        raise Unusable(f"{column!r} holds no more than the prompt")
+    _check_end(prompt)
+    if answer[0]["role"] != "assistant":
+        raise Unusable(f"{column!r} does not start with the assistant")
+    check_order([*prompt, *answer])
+
+
+def _check_end(prompt: list[Message]) -> None:
+    if prompt[-1]["role"] != "user":
+        raise Unusable("'prompt' does not end with the user")

@@ -1,0 +1,130 @@
+"""The settings of every loader. Light: imported by listing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tunesmith import Ge, Gt, Interval, Len, MinLen, Settings
+
+FormatName = Literal[
+    "auto",
+    "preference",
+    "unpaired-preference",
+    "prompt-completion",
+    "messages",
+    "sharegpt",
+    "alpaca",
+    "text-label",
+    "text",
+    "prompt",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitSettings(Settings):
+    """What every loader takes: how many rows, and which are held out."""
+
+    limit: Annotated[int, Gt(0)] | None = None
+    """Take a random sample of so many rows, chosen by the run's seed; None takes all. Rows outside the sample are
+    not counted. A broken row in the sample is dropped and not replaced."""
+    validation: Annotated[float, Interval(ge=0, lt=1)] = 0.0
+    """Share of the usable rows to hold out, 0 to 1; at least one row when it is above 0. The choice depends on the
+    run's seed and the rows' content, not on their order."""
+    shuffle: bool = False
+    """Put the training rows in a random order, chosen by the run's seed. Most trainers shuffle for themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowSettings(SplitSettings):
+    """What the loaders of stored rows take: how the columns are understood."""
+
+    format: FormatName = "auto"
+    """What the rows are; auto recognises it by the columns of the first 100 rows."""
+    columns: Mapping[str, str] = field(default_factory=dict)
+    """Names of the columns, from the canonical name to the name in the file: {prompt = "question"}."""
+    keep: tuple[str, ...] = ()
+    """Further columns to carry along unchanged, such as a task or a reference answer. A row without one is dropped."""
+    system: Annotated[str, MinLen(1)] | None = None
+    """System prompt for every conversation that has none. Plain prompts become conversations."""
+    conversational: bool = False
+    """Turn plain prompts and answers into user and assistant messages, so that the chat template applies."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """What to do with a row whose content appeared before. Kept duplicates stay on one side of the split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileSettings(RowSettings):
+    """What the loaders of one file take."""
+
+    path: Path
+    """The file, relative to the recipe's folder."""
+    validation_path: Path | None = None
+    """A file of its own for the held-out rows, instead of `validation`. A row that is also in the training data is
+    dropped from it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonlSettings(FileSettings):
+    """Settings of `jsonl`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JsonSettings(FileSettings):
+    """Settings of `json`."""
+
+    field: str = "data"
+    """The key that holds the array of rows when the file is one object."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvSettings(FileSettings):
+    """Settings of `csv`."""
+
+    delimiter: Annotated[str, Len(1, 1)] | None = None
+    """The character between fields; None takes a tab for .tsv files and a comma for others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParquetSettings(FileSettings):
+    """Settings of `parquet`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubSettings(RowSettings):
+    """Settings of `hub`; the names are those of `datasets.load_dataset`."""
+
+    path: Annotated[str, MinLen(1)]
+    """The dataset's id, such as "openai/gsm8k", or a folder of data files relative to the recipe's folder."""
+    name: str | None = None
+    """The dataset's configuration, where it has several."""
+    split: Annotated[str, MinLen(1)] = "train"
+    """The split to train on; slices such as "train[:1000]" work."""
+    validation_split: str | None = None
+    """A split of its own for the held-out rows, instead of `validation`. A row that is also in the training data is
+    dropped from it."""
+    revision: str | None = None
+    """Branch, tag or commit of the dataset's repository; None takes its main branch."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DocstringsSettings(SplitSettings):
+    """Settings of `docstrings`. What these settings leave out is never read, so it is not counted as lost."""
+
+    package: Annotated[str, MinLen(1)] = "stdlib"
+    """Import name of an installed package or module, such as "requests" or "email.mime"; "stdlib" is the standard
+    library of the Python that runs."""
+    instruction: str = "Write a one-sentence docstring for this Python function."
+    """What stands before the source in each prompt; empty for the source alone."""
+    system: Annotated[str, MinLen(1)] | None = None
+    """System prompt of every conversation."""
+    max_source_chars: Annotated[int, Gt(0)] = 400
+    """Longest source without its docstring, in characters; longer functions are left out."""
+    min_source_lines: Annotated[int, Ge(1)] = 2
+    """Fewest lines of source without the docstring; shorter functions are left out."""
+    min_doc_chars: Annotated[int, Ge(1)] = 20
+    """Shortest first sentence, in characters; shorter ones are left out."""
+    max_doc_chars: Annotated[int, Gt(0)] = 150
+    """Longest first sentence, in characters; longer ones are left out."""
