@@ -1,48 +1,51 @@
 """Tunesmith: a fine-tuning engine whose methods are plugins.
 
-These are the names that a plugin author imports. Importing this package loads no torch.
+These are the names that a plugin author imports. Each is imported when it is first asked for, so that the
+console starts at once; none of them loads torch.
 """
 
-from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MinLen
+TYPE_CHECKING = False  # as typing's, without the cost of importing typing for `tunesmith --help`
+if TYPE_CHECKING:
+    from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MinLen
 
-from tunesmith.adapted import Adapted, ModelHandle, ModuleAdapted, Quantization
-from tunesmith.context import Context, StopFlag
-from tunesmith.errors import (
-    DataError,
-    DiskError,
-    LockedError,
-    MemoryExhausted,
-    MissingError,
-    NumericalError,
-    PluginError,
-    RecipeError,
-    Stopped,
-    TunesmithError,
-    UsageError,
-)
-from tunesmith.hooks import API_LEVEL, hookimpl
-from tunesmith.ledger import Ledger
-from tunesmith.records import Dataset, Records
-from tunesmith.registry import Registry
-from tunesmith.spec import (
-    RECORD_COLUMNS,
-    Adapter,
-    Component,
-    Evaluation,
-    Evaluator,
-    Exporter,
-    Launcher,
-    Loader,
-    Measure,
-    Model,
-    Preset,
-    Quantizer,
-    Role,
-    Sample,
-    Settings,
-    Trainer,
-    TrainResult,
-)
+    from tunesmith.adapted import Adapted, ModelHandle, ModuleAdapted, Quantization
+    from tunesmith.context import Context, StopFlag
+    from tunesmith.errors import (
+        DataError,
+        DiskError,
+        LockedError,
+        MemoryExhausted,
+        MissingError,
+        NumericalError,
+        PluginError,
+        RecipeError,
+        Stopped,
+        TunesmithError,
+        UsageError,
+    )
+    from tunesmith.hooks import API_LEVEL, hookimpl
+    from tunesmith.ledger import Ledger
+    from tunesmith.records import Dataset, Records
+    from tunesmith.registry import Registry
+    from tunesmith.spec import (
+        RECORD_COLUMNS,
+        Adapter,
+        Component,
+        Evaluation,
+        Evaluator,
+        Exporter,
+        Launcher,
+        Loader,
+        Measure,
+        Model,
+        Preset,
+        Quantizer,
+        Role,
+        Sample,
+        Settings,
+        Trainer,
+        TrainResult,
+    )
 
 __version__ = "0.1.0"
 
@@ -96,3 +99,60 @@ __all__ = [
     "__version__",
     "hookimpl",
 ]
+
+_HOMES = {
+    "annotated_types": ("Ge", "Gt", "Interval", "Le", "Len", "Lt", "MinLen"),
+    "tunesmith.adapted": ("Adapted", "ModelHandle", "ModuleAdapted", "Quantization"),
+    "tunesmith.context": ("Context", "StopFlag"),
+    "tunesmith.errors": (
+        "DataError",
+        "DiskError",
+        "LockedError",
+        "MemoryExhausted",
+        "MissingError",
+        "NumericalError",
+        "PluginError",
+        "RecipeError",
+        "Stopped",
+        "TunesmithError",
+        "UsageError",
+    ),
+    "tunesmith.hooks": ("API_LEVEL", "hookimpl"),
+    "tunesmith.ledger": ("Ledger",),
+    "tunesmith.records": ("Dataset", "Records"),
+    "tunesmith.registry": ("Registry",),
+    "tunesmith.spec": (
+        "RECORD_COLUMNS",
+        "Adapter",
+        "Component",
+        "Evaluation",
+        "Evaluator",
+        "Exporter",
+        "Launcher",
+        "Loader",
+        "Measure",
+        "Model",
+        "Preset",
+        "Quantizer",
+        "Role",
+        "Sample",
+        "Settings",
+        "Trainer",
+        "TrainResult",
+    ),
+}
+_MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+if not TYPE_CHECKING:  # a type checker sees the imports above, and with them a misspelt name
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULE_OF:
+            raise AttributeError(f"module 'tunesmith' has no attribute {name!r}")
+        from importlib import import_module
+
+        value = getattr(import_module(_MODULE_OF[name]), name)
+        globals()[name] = value
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted(__all__)

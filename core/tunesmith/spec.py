@@ -141,6 +141,12 @@ class Model(Component):
     claims: Callable[[str, Path], int] = claims_nothing
     """`claims(source, folder)`: how sure this source is that it understands `[model] source`, relative
     to the recipe's folder. 0 is no; the highest wins when the recipe has no `use`."""
+    tokenizer: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `tokenizer(settings, context)`: returns the model's
+    tokenizer without loading its weights. `tunesmith data show --mask` needs it."""
+
+    def _references(self) -> tuple[str, ...]:
+        return (*super()._references(), "tokenizer")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,9 +202,12 @@ class Trainer(Component):
     arguments: str = ""
     """Optional `"package.module:Class"`: the wrapped library's own arguments (a dataclass), reachable
     under `[trainer.arguments]`; field names are checked when the plan is made, without importing."""
+    preview: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `preview(rows, record_type, settings, tokenizer)` with
+    `Records`: for each row its tokens in order, `list[list[tuple[text, supervised]]]`, as training sees them."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "arguments")
+        return (*super()._references(), "arguments", "preview")
 
     def __post_init__(self) -> None:
         super().__post_init__()
