@@ -113,7 +113,7 @@ def _root(package: str) -> Path:
     top, *rest = package.split(".")
     fix = "Give the import name of an installed package, such as 'sklearn' for scikit-learn."
     try:
-        spec = importlib.util.find_spec(top)
+        spec = importlib.util.find_spec(top) if all(part.isidentifier() for part in (top, *rest)) else None
     except (ImportError, ValueError):
         spec = None
     if spec is None:
