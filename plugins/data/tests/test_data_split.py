@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tunesmith import Context, DataError, Dataset
@@ -13,13 +13,15 @@ from tunesmith_data.loaders import jsonl
 from tunesmith_data.settings import JsonlSettings
 from tunesmith_data.split import content_key, held_out, sample
 
+# a busy machine is no failure
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 SHARES = st.floats(0, 1, exclude_max=True)
 
 
-def load(folder: Path, texts: list[str], seed: int = 0, **settings: Any) -> tuple[Dataset, Context]:
+def load(folder: Path, texts: list[str], seed: int = 0, **options: Any) -> tuple[Dataset, Context]:
     write(folder / "rows.jsonl", texts)
     context = Context(folder=folder, seed=seed)
-    return jsonl(JsonlSettings(path=Path("rows.jsonl"), **settings), context), context
+    return jsonl(JsonlSettings(path=Path("rows.jsonl"), **options), context), context
 
 
 def write(path: Path, texts: list[str]) -> None:
@@ -27,6 +29,7 @@ def write(path: Path, texts: list[str]) -> None:
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
 
 
+@CALM
 @given(st.lists(st.integers(0, 30)), SHARES, st.integers(0, 2**32 - 1))
 def test_group_is_never_on_both_sides(groups: list[int], share: float, seed: int) -> None:
     apart = held_out(groups, share, seed)
@@ -41,12 +44,14 @@ def test_group_is_never_on_both_sides(groups: list[int], share: float, seed: int
         assert inside or not groups
 
 
+@CALM
 @given(st.lists(st.integers(), unique=True, min_size=2, max_size=200), SHARES, st.integers(0, 9))
 def test_share_is_exact_when_all_rows_differ(groups: list[int], share: float, seed: int) -> None:
     expected = min(max(1, round(share * len(groups))), len(groups) - 1) if share else 0
     assert sum(held_out(groups, share, seed)) == expected
 
 
+@CALM
 @given(st.permutations(list(range(40))), st.integers(0, 9))
 def test_split_does_not_depend_on_the_order_of_rows(order: list[int], seed: int) -> None:
     chosen = {group for group, out in zip(order, held_out(order, 0.25, seed), strict=True) if out}
@@ -54,6 +59,7 @@ def test_split_does_not_depend_on_the_order_of_rows(order: list[int], seed: int)
     assert chosen == {group for group, out in zip(straight, held_out(straight, 0.25, seed), strict=True) if out}
 
 
+@CALM
 @given(st.integers(0, 50), st.integers(1, 60), st.integers(0, 99))
 def test_sample_keeps_order_and_size(count: int, limit: int, seed: int) -> None:
     chosen = sample(iter(range(count)), limit, seed)
@@ -62,6 +68,7 @@ def test_sample_keeps_order_and_size(count: int, limit: int, seed: int) -> None:
     assert chosen == sample(range(count), limit, seed)
 
 
+@CALM
 @given(st.dictionaries(st.text(), st.one_of(st.text(), st.integers(), st.none())))
 def test_content_key_ignores_the_order_of_columns(row: dict[str, Any]) -> None:
     assert content_key(row) == content_key(dict(reversed(row.items())))

@@ -1,0 +1,86 @@
+"""Whatever the bytes, a loader ends with a data set that adds up or with an error for the person."""
+
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from tunesmith import RECORD_COLUMNS, Context, Dataset, TunesmithError
+from tunesmith_data import loaders
+from tunesmith_data.formats import FORMATS, Unusable, convert
+from tunesmith_data.settings import CsvSettings, JsonlSettings, JsonSettings, ParquetSettings
+
+# a busy machine is no failure
+CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+LOADERS = {
+    "jsonl": (loaders.jsonl, JsonlSettings),
+    "json": (loaders.json, JsonSettings),
+    "csv": (loaders.csv, CsvSettings),
+    "parquet": (loaders.parquet, ParquetSettings),
+}
+NAMES = ["text", "prompt", "completion", "label", "messages", "conversations", "chosen", "rejected", "instruction"]
+KEYS = st.sampled_from([*NAMES, "input", "output", "role", "content", "from", "value", "type", "weight"])
+WORDS = st.one_of(st.sampled_from(["user", "assistant", "human", "gpt", "system", "text", "true"]), st.text())
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORDS),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4)),
+    max_leaves=12,
+)
+ROWS = st.dictionaries(KEYS, VALUES, max_size=6)
+PIECES = st.sampled_from([b'{"text": "a"}\n', b"text\n", b'"', b",", b"\r", b"\n", b"[", b"]", b"\xff", b"\0", b"PAR1"])
+
+
+def load(kind: str, content: bytes) -> tuple[Dataset, Context] | None:
+    factory, kind_of_settings = LOADERS[kind]
+    with tempfile.TemporaryDirectory() as folder:
+        context = Context(folder=Path(folder))
+        (context.folder / "rows").write_bytes(content)
+        try:
+            return factory(kind_of_settings(path=Path("rows"), validation=0.3), context), context  # type: ignore[operator]
+        except TunesmithError:
+            return None
+
+
+def assert_adds_up(loaded: tuple[Dataset, Context] | None) -> None:
+    if loaded is not None:
+        dataset, context = loaded
+        names = [*dataset.train.ids, *dataset.validation.ids, *(entry.row for entry in context.ledger.entries)]
+        assert len(names) == len(set(names)) == context.ledger.rows_in
+
+
+@pytest.mark.parametrize("kind", LOADERS)
+@CALM
+@given(content=st.one_of(st.binary(max_size=80), st.lists(PIECES, max_size=12).map(b"".join)))
+@example(content=b"\x1f\x8b")
+@example(content=b"PAR1PAR1")
+def test_any_bytes(kind: str, content: bytes) -> None:
+    assert_adds_up(load(kind, content))
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "json"])
+@CALM
+@given(rows=st.lists(ROWS, min_size=1, max_size=6))
+def test_any_rows(kind: str, rows: list[dict[str, Any]]) -> None:
+    text = "\n".join(map(json.dumps, rows)) if kind == "jsonl" else json.dumps(rows)
+    assert_adds_up(load(kind, text.encode()))
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@CALM
+@given(row=ROWS)
+def test_any_row_of_any_format(name: str, row: dict[str, Any]) -> None:
+    try:
+        kind, converted = convert(row, name)
+    except Unusable as error:
+        kind, converted, reason = FORMATS[name].type, {}, error.reason
+    else:
+        reason = "none"
+        assert set(converted) == set(RECORD_COLUMNS[kind])
+    assert kind == FORMATS[name].type
+    assert reason.isprintable()
+    assert reason
