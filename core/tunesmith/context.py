@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from tunesmith.errors import Stopped
 from tunesmith.ledger import Ledger
 
 
@@ -82,6 +83,7 @@ class Context:
         reporter: progress and messages.
         stop: whether a signal asked to stop.
         ledger: what becomes of the rows.
+        max_lost_rows: the largest share of rows, 0 to 1, that may be dropped (`check_rows`).
         resume: whether to go on from the newest checkpoint that verifies.
         facts: what a trainer adds for the run's manifest (share of supervised tokens, ...).
         identity: what a checkpoint must agree with before it is continued (fingerprint, base digest).
@@ -96,6 +98,7 @@ class Context:
     reporter: Reporter = field(default_factory=SilentReporter)
     stop: StopFlag = field(default_factory=StopFlag)
     ledger: Ledger = field(default_factory=Ledger)
+    max_lost_rows: float = 0.05
     resume: bool = False
     facts: dict[str, Any] = field(default_factory=dict)
     identity: Mapping[str, str] = field(default_factory=dict)
@@ -104,6 +107,27 @@ class Context:
     def with_(self, **changes: Any) -> Context:
         """A copy with some fields changed."""
         return replace(self, **changes)
+
+    def check_stop(self, doing: str) -> None:
+        """Stop here when a signal asked for it.
+
+        Raises:
+            Stopped: with what was being done; what is committed stays.
+        """
+        if self.stop.signal_number is not None:
+            raise Stopped(
+                self.stop.signal_number,
+                f"stopped in {doing!r}; what is committed stays",
+                fix="`tunesmith resume RUN` goes on.",
+            )
+
+    def check_rows(self) -> None:
+        """Stop when more rows were dropped than the recipe allows; trainers call it after tokenization.
+
+        Raises:
+            DataError: with the reasons and the first rows.
+        """
+        self.ledger.check(self.max_lost_rows)
 
     def path(self, value: Path | str) -> Path:
         """A path from the recipe as an absolute one."""

@@ -20,6 +20,7 @@ class Entry:
     row: str
     fate: str  # "dropped" or "truncated"
     reason: str
+    detail: str = ""  # what is particular to this row; reasons are counted, details are not
 
 
 @dataclass
@@ -38,13 +39,13 @@ class Ledger:
         """Count rows that came in."""
         self.rows_in += count
 
-    def drop(self, row: str, reason: str) -> None:
-        """Row `row` will not be used."""
-        self.entries.append(Entry(row, "dropped", reason))
+    def drop(self, row: str, reason: str, detail: str = "") -> None:
+        """Row `row` will not be used; rows are counted by `reason`, `detail` is this row's own."""
+        self.entries.append(Entry(row, "dropped", reason, detail))
 
-    def truncate(self, row: str, reason: str) -> None:
+    def truncate(self, row: str, reason: str, detail: str = "") -> None:
         """Row `row` is used, but not whole."""
-        self.entries.append(Entry(row, "truncated", reason))
+        self.entries.append(Entry(row, "truncated", reason, detail))
 
     def of(self, fate: str) -> list[Entry]:
         """The entries with one fate, in the order they were made."""
@@ -66,7 +67,8 @@ class Ledger:
         """One line a reason with the first rows, for messages."""
         lines = []
         for reason, count in self.reasons(fate).items():
-            rows = [entry.row for entry in self.of(fate) if entry.reason == reason][:SHOWN]
+            entries = [entry for entry in self.of(fate) if entry.reason == reason][:SHOWN]
+            rows = [f"{entry.row} ({entry.detail})" if entry.detail else entry.row for entry in entries]
             more = ", ..." if count > len(rows) else ""
             lines.append(f"{count} x {reason}: {', '.join(rows)}{more}")
         return lines

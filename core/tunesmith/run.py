@@ -193,6 +193,7 @@ def _stage(
         reporter=recorder,
         stop=stop,
         ledger=Ledger(),
+        max_lost_rows=run.plan.run.max_lost_rows,
         resume=resume,
         sync=folder.sync,
     )

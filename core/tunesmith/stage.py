@@ -99,7 +99,7 @@ class StageRun:
 
     # --- the parts ----------------------------------------------------------------------------
     def _load_data(self) -> Dataset:
-        return load_data(self.stage, self.context, self.plan.run.max_lost_rows)
+        return load_data(self.stage, self.context)
 
     def _load_roles(self, data: Dataset) -> tuple[dict[str, Adapted], Adapted]:
         roles: dict[str, Adapted] = {}
@@ -187,13 +187,7 @@ class StageRun:
         self.folder.forget_after(self.stage.name, checkpoint_step(newest) if newest else 0)
 
     def _timed(self, name: str, part: Any) -> Any:
-        if self.context.stop:
-            assert self.context.stop.signal_number is not None
-            raise Stopped(
-                self.context.stop.signal_number,
-                f"stopped before {name!r}; what is committed stays",
-                fix=f"tunesmith resume {self.folder.path}",
-            )
+        self.context.check_stop(name)
         self.context.reporter.phase(name)
         self.folder.event("phase", stage=self.stage.name, phase=name)
         begun = time.monotonic()
@@ -216,7 +210,7 @@ def reusable(stage: StagePlan, place: Path) -> Path | None:
     return kept if artifact.read_card(kept).get("fingerprint") == stage.fingerprint else None
 
 
-def load_data(stage: StagePlan, context: Context, max_lost: float) -> Dataset:
+def load_data(stage: StagePlan, context: Context) -> Dataset:
     """Load a stage's rows and refuse when too many are lost.
 
     Raises:
@@ -227,7 +221,8 @@ def load_data(stage: StagePlan, context: Context, max_lost: float) -> Dataset:
         data = use.call(use.settings, context)
     if not isinstance(data, Dataset):
         raise wrong_type(use, "Dataset", data)
-    context.ledger.check(max_lost)
+    context.check_rows()
+    context.ledger.held_out = len(data.validation)
     if not len(data.train):
         raise DataError("no row is left to train on", details=context.ledger.examples())
     if data.recognised:

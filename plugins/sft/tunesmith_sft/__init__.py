@@ -1,0 +1,30 @@
+"""Supervised fine-tuning on TRL's SFTTrainer: text, prompt and completion, conversations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tunesmith import Role, Trainer, hookimpl
+from tunesmith_transformers.settings import TrainingSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftSettings(TrainingSettings):
+    """Settings of supervised fine-tuning; the loss is over what the model shall produce."""
+
+
+@hookimpl
+def tunesmith_trainers() -> Iterator[Trainer]:
+    """The trainer `sft`."""
+    yield Trainer(
+        name="sft",
+        summary="Supervised fine-tuning on text, prompt and completion, or conversations",
+        factory="tunesmith_sft.trainer:train",
+        settings=SftSettings,
+        requires=("torch", "transformers", "trl", "datasets"),
+        roles=(Role(name="model", trainable=True),),
+        accepts=("text", "prompt-completion", "messages"),
+        arguments="trl.trainer.sft_config:SFTConfig",
+        preview="tunesmith_sft.preview:preview",
+    )

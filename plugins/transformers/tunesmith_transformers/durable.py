@@ -1,0 +1,240 @@
+"""The durable trainer: a mixin over `transformers.Trainer`, hence over every TRL trainer.
+
+What it adds, wherever it stands in front of a trainer class:
+
+- checkpoints that are whole or absent, without pickles, rotated by step number, bound to their run;
+- a stop before the update on a NaN or infinite loss or gradient;
+- on SIGINT, SIGTERM or SIGHUP the step is finished, committed, and the run says so;
+- the adapter's part in a step: `begin`, `extra_loss`, `after_step` with gradients still there;
+- an order of rows that depends on seed and epoch alone, so that a resumed run ends in the same bits;
+- metrics to the run folder and the console instead of the trainer's own printing.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback, TrainingArguments
+
+from tunesmith import Adapted, Context, NumericalError, TrainResult
+from tunesmith.store import checkpoints, commit_folder, newest_good, rotate
+from tunesmith_transformers import checkpoint
+from tunesmith_transformers.batching import EpochSampler
+
+
+class _Steps(TrainerCallback):
+    """Ties the adapter and the stop flag to the trainer's steps."""
+
+    def __init__(self, trainer: Durable) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.adapted.begin(state.max_steps)
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.trainer.sampler is not None:
+            # state.epoch is a fraction that may fall short of a whole number by rounding
+            self.trainer.sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
+
+    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.adapted.after_step(state.global_step + 1, state.max_steps)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        if self.trainer.context.stop:
+            control.should_save = control.should_training_stop = True
+        if state.global_step >= state.max_steps:
+            control.should_save = True
+        return control
+
+
+class Durable:
+    """Put in front of a trainer: `class DurableSFT(Durable, SFTTrainer)`.
+
+    Args:
+        adapted: what is trained.
+        context: where, how, and whether to resume.
+        group_by_length: batches hold rows of like length (needs a dataset of `input_ids`).
+        The rest goes to the trainer's own constructor.
+    """
+
+    def __init__(
+        self, *args: Any, adapted: Adapted, context: Context, group_by_length: bool = False, **options: Any
+    ) -> None:
+        self.adapted = adapted
+        self.context = context
+        self.group_by_length = group_by_length
+        self.sampler: EpochSampler | None = None
+        self._tokens = self._logged_tokens = 0
+        self._logged_at = time.monotonic()
+        self._saved_step = -1
+        super().__init__(*args, **options)
+        from transformers.trainer_callback import PrinterCallback, ProgressCallback
+
+        for callback in (PrinterCallback, ProgressCallback):
+            self.remove_callback(callback)  # type: ignore[attr-defined]
+        self.add_callback(_Steps(self))  # type: ignore[attr-defined]
+
+    # --- running ------------------------------------------------------------------------------
+    def run(self) -> TrainResult:
+        """Train to the end, or from the newest good checkpoint on when the context says so.
+
+        Raises:
+            NumericalError: a loss or gradient is not finite; the last checkpoint stays.
+            DataError: the checkpoint belongs to another run.
+        """
+        begun = time.monotonic()
+        folder = None
+        if self.context.resume:
+            folder = newest_good(self.checkpoint_folder, self.context.reporter.warn)
+            if folder is not None:
+                checkpoint.check_identity(folder, self.context.identity)
+                self.context.reporter.say(f"going on from {folder.name}")
+        output = self.train(resume_from_checkpoint=str(folder) if folder else None)  # type: ignore[attr-defined]
+        state = self.state  # type: ignore[attr-defined]
+        finished = state.global_step >= state.max_steps
+        return TrainResult(
+            steps=state.global_step,
+            total_steps=state.max_steps,
+            metrics={"train_loss": float(output.training_loss)},
+            seconds=time.monotonic() - begun,
+            tokens=self._tokens,
+            stopped=None if finished else self.context.stop.signal_number,
+        )
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        return Path(self.args.output_dir)  # type: ignore[attr-defined]
+
+    # --- the step -----------------------------------------------------------------------------
+    def compute_loss(
+        self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The wrapped trainer's loss plus the adapter's own terms."""
+        result = super().compute_loss(  # type: ignore[misc]
+            model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+        )
+        extra = self.adapted.extra_loss() if model.training else None
+        if extra is None:
+            return result
+        if self._scaled_for_accumulation(num_items_in_batch):
+            extra = extra / self.current_gradient_accumulation_steps  # type: ignore[attr-defined]
+        if return_outputs:
+            return result[0] + extra, result[1]
+        return result + extra
+
+    def _scaled_for_accumulation(self, num_items_in_batch: Any) -> bool:
+        """Whether the wrapped loss is already normalised over the whole accumulated batch."""
+        told = getattr(self, "loss_is_scaled_for_ga", None)
+        if told is not None:
+            return told
+        accepts = getattr(self, "model_accepts_loss_kwargs", False) and num_items_in_batch is not None
+        return accepts or getattr(self, "compute_loss_func", None) is not None
+
+    def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One micro-batch; stops when its loss is not finite."""
+        mask = inputs.get("attention_mask")
+        self._tokens += int(mask.sum()) if mask is not None else int(inputs["input_ids"].numel())
+        loss = super().training_step(model, inputs, *args, **kwargs)  # type: ignore[misc]
+        if not torch.isfinite(loss):
+            self._stop_numerical("loss", float(loss))
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[misc]
+        if not math.isfinite(float(norm)):
+            self._stop_numerical("gradient norm", float(norm))
+        return norm
+
+    def _stop_numerical(self, what: str, value: float) -> None:
+        step = self.state.global_step + 1  # type: ignore[attr-defined]
+        kept = checkpoints(self.checkpoint_folder)
+        last = f"the last good checkpoint is {kept[-1].name}" if kept else "no checkpoint had been made yet"
+        raise NumericalError(
+            f"the {what} at step {step} is {value}; stopped before the update",
+            details=[last],
+            fix="Lower the learning rate, add warm-up, or look at the rows of this step for extreme lengths.",
+        )
+
+    # --- order of rows ------------------------------------------------------------------------
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        dataset = train_dataset if train_dataset is not None else self.train_dataset  # type: ignore[attr-defined]
+        if not hasattr(dataset, "__len__"):
+            return super()._get_train_sampler(dataset)  # type: ignore[misc]
+        args: TrainingArguments = self.args  # type: ignore[attr-defined]
+        grouped = self.group_by_length and "input_ids" in dataset.column_names
+        lengths = [len(ids) for ids in dataset["input_ids"]] if grouped else [1] * len(dataset)
+        batch = args.train_batch_size * args.gradient_accumulation_steps
+        self.sampler = EpochSampler(lengths, batch, args.seed, grouped)
+        return self.sampler
+
+    # --- logging ------------------------------------------------------------------------------
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Hand the step's figures to the run instead of printing them."""
+        super().log(logs, start_time)  # type: ignore[misc]
+        if "loss" not in logs:
+            return
+        now = time.monotonic()
+        tokens, seconds = self._tokens - self._logged_tokens, now - self._logged_at
+        self._logged_tokens, self._logged_at = self._tokens, now
+        metrics = {key: float(value) for key, value in logs.items() if isinstance(value, (int, float))}
+        if seconds > 0:
+            metrics["tokens_per_second"] = round(tokens / seconds, 2)
+        state = self.state  # type: ignore[attr-defined]
+        self.context.reporter.progress(state.global_step, state.max_steps, metrics)
+
+    # --- checkpoints --------------------------------------------------------------------------
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        state = self.state  # type: ignore[attr-defined]
+        if state.global_step == self._saved_step:
+            return
+        self.context.sync()
+        target = self.checkpoint_folder / f"step-{state.global_step:06d}"
+        commit_folder(target, self._write_checkpoint)
+        self._saved_step = state.global_step
+        rotate(self.checkpoint_folder, self.args.save_total_limit or 1)  # type: ignore[attr-defined]
+
+    def _write_checkpoint(self, folder: Path) -> None:
+        optimizer, optimizer_rest = checkpoint.flatten_optimizer(self.optimizer.state_dict())  # type: ignore[attr-defined]
+        generators, generators_rest = checkpoint.random_state()
+        checkpoint.write_tensors(folder / checkpoint.MODEL, self.adapted.state())
+        checkpoint.write_tensors(folder / checkpoint.OPTIMIZER, optimizer)
+        checkpoint.write_tensors(folder / checkpoint.RANDOM, generators)
+        self.state.save_to_json(str(folder / checkpoint.TRAINER_STATE))  # type: ignore[attr-defined]
+        content = {
+            "identity": dict(self.context.identity),
+            "tokens": self._tokens,
+            "adapter": self.adapted.extra_state(),
+            "optimizer": optimizer_rest,
+            "scheduler": self.lr_scheduler.state_dict(),  # type: ignore[attr-defined]
+            "random": generators_rest,
+        }
+        (folder / checkpoint.STATE).write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        folder = Path(resume_from_checkpoint)
+        content = checkpoint.read_state(folder)
+        self.adapted.load_state(checkpoint.read_tensors(folder / checkpoint.MODEL))
+        self.adapted.load_extra_state(content["adapter"])
+        self._tokens = self._logged_tokens = content["tokens"]
+
+    def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
+        if folder is None:
+            return
+        content = checkpoint.read_state(Path(folder))
+        tensors = checkpoint.read_tensors(Path(folder) / checkpoint.OPTIMIZER)
+        self.optimizer.load_state_dict(checkpoint.unflatten_optimizer(tensors, content["optimizer"]))  # type: ignore[attr-defined]
+        self.lr_scheduler.load_state_dict(content["scheduler"])  # type: ignore[attr-defined]
+
+    def _load_rng_state(self, folder: str | None) -> None:
+        if folder is None:
+            return
+        content = checkpoint.read_state(Path(folder))
+        checkpoint.set_random_state(checkpoint.read_tensors(Path(folder) / checkpoint.RANDOM), content["random"])
+
+    def _load_scaler(self, folder: str | None) -> None:
+        """Nothing to load: weights are trained in float32 or bfloat16, without a gradient scaler."""

@@ -1,0 +1,150 @@
+"""From a folder to a `ModelHandle`: dtype, head, tokenizer, and what was decided on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunesmith import Context, DataError, ModelHandle
+from tunesmith.store import sha256_file
+from tunesmith_transformers.claims import place
+from tunesmith_transformers.settings import ModelSettings
+
+HEADS = {
+    "causal-lm": "AutoModelForCausalLM",
+    "scalar": "AutoModelForSequenceClassification",
+    "sequence-labels": "AutoModelForSequenceClassification",
+    "token-labels": "AutoModelForTokenClassification",
+    "none": "AutoModel",
+}
+
+
+def load(
+    folder: Path, settings: ModelSettings, context: Context, head: str, load_options: Mapping[str, Any]
+) -> ModelHandle:
+    """Load the model and tokenizer of a folder in Transformers' layout.
+
+    Args:
+        head: see `tunesmith.Role.head`.
+        load_options: passed to `from_pretrained`; a quantizer's `quantization_config`, `num_labels`, ...
+
+    Raises:
+        DataError: the folder cannot be loaded, or its tokenizer does not fit its model.
+    """
+    import torch
+    import transformers
+
+    quiet()
+    tokenizer, notes = load_tokenizer(folder, settings, context)
+    device = choose_device(context.device)
+    dtype = choose_dtype(settings.dtype, device)
+    if settings.dtype == "auto":
+        notes.append(f"weights in {str(dtype).removeprefix('torch.')} on {device}")
+    options = dict(load_options)
+    if head == "scalar":
+        options["num_labels"] = 1
+    if settings.attention:
+        options["attn_implementation"] = settings.attention
+    try:
+        model = getattr(transformers, HEADS[head]).from_pretrained(folder, dtype=dtype, **options)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise DataError(
+            f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
+            where=str(folder),
+            fix="Check that the folder is whole and of a model that this version of Transformers knows.",
+        ) from error
+    if device != "cpu" and "quantization_config" not in options:
+        model.to(torch.device(device))
+    model.config.use_cache = True
+    _check_vocabulary(tokenizer, model, folder)
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        digest.update(sha256_file(path).encode())
+    return ModelHandle(
+        model=model,
+        tokenizer=tokenizer,
+        source=settings.source,
+        digest=digest.hexdigest(),
+        head=head,
+        max_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        notes=tuple(notes),
+    )
+
+
+def load_tokenizer(folder: Path, settings: ModelSettings, context: Context) -> tuple[Any, list[str]]:
+    """The tokenizer of a folder, with a pad token, and notes on what had to be decided.
+
+    Raises:
+        DataError: there is none, or it has neither a pad nor an end token.
+    """
+    from transformers import AutoTokenizer
+
+    quiet()
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(
+            f"the tokenizer in {folder} cannot be loaded: {str(error).splitlines()[0]}", where=str(folder)
+        ) from error
+    notes = []
+    if tokenizer.eos_token_id is None:
+        raise DataError(f"the tokenizer in {folder} has no end token (eos_token)", where=str(folder))
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+        notes.append(f"the tokenizer has no pad token: padding with {tokenizer.eos_token!r}, masked by position")
+    if settings.chat_template:
+        tokenizer.chat_template = place(str(settings.chat_template), context.folder).read_text(encoding="utf-8")
+    tokenizer.padding_side = "right"
+    return tokenizer, notes
+
+
+def choose_device(wanted: str) -> str:
+    """`auto` as the first GPU, or the CPU.
+
+    Raises:
+        DataError: the device that is asked for is not here.
+    """
+    import torch
+
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    if wanted.startswith("cuda") and not torch.cuda.is_available():
+        raise DataError("[run] device asks for a GPU, but torch sees none", fix='Set device = "cpu" or "auto".')
+    return wanted
+
+
+def choose_dtype(wanted: str, device: str) -> Any:
+    """`auto` as what computes well on the device: bfloat16 is many times slower than float32 on most CPUs."""
+    import torch
+
+    if wanted != "auto":
+        return getattr(torch, wanted)
+    if device.startswith("cuda"):
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    return torch.float32
+
+
+def quiet() -> None:
+    """Keep the libraries' own progress bars and remarks off the console; warnings that matter still raise."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    logging.getLogger("accelerate").setLevel(logging.ERROR)
+
+
+def _check_vocabulary(tokenizer: Any, model: Any, folder: Path) -> None:
+    embeddings = model.get_input_embeddings()
+    size = getattr(embeddings, "num_embeddings", None)
+    if size is not None and len(tokenizer) > size:
+        raise DataError(
+            f"the tokenizer in {folder} knows {len(tokenizer)} tokens, but the model embeds only {size}",
+            where=str(folder),
+            fix="Use the tokenizer that belongs to the model.",
+        )

@@ -1,0 +1,117 @@
+"""One handle for every method of PEFT: kept in PEFT's own layout, so that other tools read it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tunesmith import Adapted, DataError, ModelHandle, RecipeError
+
+
+class PeftAdapted(Adapted):
+    """A model wrapped by PEFT.
+
+    Args:
+        handle: the loaded base.
+        config: a `peft.PeftConfig`.
+
+    Raises:
+        RecipeError: PEFT refuses the configuration for this model.
+    """
+
+    def __init__(self, handle: ModelHandle, config: Any) -> None:
+        import peft
+
+        try:
+            model = peft.get_peft_model(handle.model, config)
+        except ValueError as error:
+            raise RecipeError(
+                f"{type(config).__name__} does not fit the model: {str(error).splitlines()[0]}",
+                details=[f"linear layers: {', '.join(linear_names(handle.model)) or 'none'}"],
+                fix="Mend [adapter] in the recipe.",
+            ) from error
+        super().__init__(handle, model)
+        self.config = config
+
+    def save(self, folder: Path) -> None:
+        """Write `adapter_config.json` and `adapter_model.safetensors`."""
+        self.config.base_model_name_or_path = self.handle.source
+        # PEFT asks the hub about tied embeddings; there is nothing to learn there for a loaded model
+        logging.getLogger("peft").setLevel(logging.ERROR)
+        self.model.save_pretrained(str(folder), safe_serialization=True, save_embedding_layers=False)
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote; every tensor must be there, and no other.
+
+        Raises:
+            DataError: the file is missing or does not fit.
+        """
+        import peft
+        from safetensors.torch import load_file
+
+        path = folder / "adapter_model.safetensors"
+        if not path.is_file():
+            raise DataError(f"no adapter weights at {path}", fix="Give the artifact folder of a finished run.")
+        tensors = load_file(str(path))
+        expected = peft.get_peft_model_state_dict(self.model, save_embedding_layers=False)
+        differing = sorted(set(expected) ^ set(tensors))
+        differing += [name for name in expected if name in tensors and expected[name].shape != tensors[name].shape]
+        if differing:
+            raise DataError(
+                f"the adapter in {folder} does not fit: {len(differing)} tensors differ in name or shape",
+                details=differing[:5],
+                fix="Use the base model and the adapter settings that it was made with.",
+            )
+        peft.set_peft_model_state_dict(self.model, tensors)
+
+    def merge(self) -> Any:
+        """The base with the adapter folded into its weights; the adapter is gone from this handle's model."""
+        return self.model.merge_and_unload()
+
+    @contextmanager
+    def disabled(self) -> Iterator[Any]:
+        """The base model, as PEFT's `disable_adapter` gives it."""
+        with self.model.disable_adapter():
+            yield self.model
+
+
+def linear_names(model: Any) -> list[str]:
+    """Last parts of the names of the linear layers, which is what targets are written as."""
+    from torch import nn
+
+    return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
+
+
+def target_layers(model: Any, targets: str | tuple[str, ...]) -> dict[str, Any]:
+    """The linear layers of an unadapted model that `targets` means, by full name.
+
+    Args:
+        targets: "all-linear" (all but the output head), or the last parts of names.
+
+    Raises:
+        RecipeError: a target is not in the model; the message lists those that are.
+    """
+    from torch import nn
+
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    if targets == "all-linear":
+        found = {name: module for name, module in linear.items() if module is not head}
+        if not found:
+            raise RecipeError("the model has no linear layers to adapt", fix="Choose another adapter.")
+        return found
+    wanted = (targets,) if isinstance(targets, str) else targets
+    found = {}
+    for target in wanted:
+        matching = {n: m for n, m in linear.items() if n == target or n.endswith(f".{target}")}
+        if not matching:
+            raise RecipeError(
+                f"the model has no linear layer called {target!r}",
+                details=[f"linear layers: {', '.join(linear_names(model))}"],
+                fix='Mend target_modules in [adapter], or write "all-linear".',
+            )
+        found.update(matching)
+    return found

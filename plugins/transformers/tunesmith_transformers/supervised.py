@@ -1,0 +1,71 @@
+"""The language-model head and the loss on supervised positions only.
+
+A head over the vocabulary is a large part of a small model's work, and most positions of a prompt-completion
+row are prompt. The head is called on the hidden states that predict a supervised token, and on no others.
+It is the model's own module that is called, so adapters on it, soft-capping and scaling stay in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from tunesmith_transformers.tokens import IGNORED
+
+
+@contextmanager
+def selected_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
+    """Let `head` see only the hidden states at `mask`.
+
+    Args:
+        head: the output embeddings; called with hidden states (B, T', H).
+        mask: (B, T) bool. When T' > T the model put virtual tokens in front, and the last T count.
+
+    Inside the block the head returns (1, N, V) for the N true positions of `mask`, row by row.
+    """
+
+    def narrow(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden = arguments[0]  # (B, T', H)
+        hidden = hidden[:, hidden.shape[1] - mask.shape[1] :]  # (B, T, H)
+        return (hidden[mask.to(hidden.device)].unsqueeze(0), *arguments[1:])  # (1, N, H)
+
+    handle = head.register_forward_pre_hook(narrow)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-likelihood of every supervised token.
+
+    Args:
+        model: a causal language model of Transformers, possibly wrapped by PEFT.
+        inputs: `input_ids` (B, T), `attention_mask` (B, T), `labels` (B, T) with -100 where nothing is
+            predicted, and whatever else the model takes.
+
+    Returns:
+        losses (N,) in float32, in nats, and the row index (N,) of each.
+    """
+    inputs = dict(inputs)
+    labels = inputs.pop("labels")  # (B, T)
+    wanted = torch.zeros_like(labels, dtype=torch.bool)
+    wanted[:, :-1] = labels[:, 1:] != IGNORED  # position t predicts token t + 1
+    targets = labels[:, 1:][labels[:, 1:] != IGNORED]  # (N,)
+    head = output_head(model)
+    with selected_positions(head, wanted):
+        logits = model(**inputs, use_cache=False).logits  # (1, N, V)
+    losses = nn.functional.cross_entropy(logits[0].float(), targets.to(logits.device), reduction="none")  # (N,)
+    return losses, wanted.nonzero()[:, 0]
+
+
+def output_head(model: Any) -> nn.Module:
+    """The module that maps hidden states to the vocabulary, below any wrapper of PEFT."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = inner.get_output_embeddings()
+    assert head is not None, f"{type(inner).__name__} has no output embeddings"
+    return head
