@@ -1,0 +1,52 @@
+"""The console: `tunesmith COMMAND`.
+
+`--help` and `plugins list` answer without typer, because importing it costs more than they may take; every
+other command is a typer command in a module of its own, imported when it is called.
+"""
+
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def main(arguments: "Sequence[str] | None" = None) -> int:
+    """Run one command and return its exit code.
+
+    Args:
+        arguments: the command line without the program's name; default: that of the process.
+    """
+    from tunesmith.console.failure import guarded
+    from tunesmith.console.options import DEBUG, Options, split
+
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that knows ASCII only must not end a run
+            stream.reconfigure(errors="replace")
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(lambda: _dispatch(*split(words)), debug=DEBUG in words or Options().debug)
+
+
+def _dispatch(options: "object", words: "list[str]") -> int:
+    from tunesmith.console.options import Options
+
+    assert isinstance(options, Options)
+    if words in (["--version"], ["-V"]):
+        from tunesmith import __version__
+
+        print(f"tunesmith {__version__}")
+        return 0
+    if not words or words in (["--help"], ["-h"], ["help"]):
+        from tunesmith.console.help import root_help
+
+        print(root_help(), file=sys.stdout if words else sys.stderr, end="")
+        return 0 if words else 2
+    if words[:2] == ["plugins", "list"]:
+        from tunesmith.console.plugins_list import parsed, show
+
+        chosen = parsed(words[2:])
+        if chosen is not None:
+            return show(options, chosen)
+    from tunesmith.console.app import invoke
+
+    return invoke(options, words)

@@ -1,0 +1,100 @@
+"""`tunesmith plan`: what a recipe means here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import MISSING, fields
+from typing import Annotated, Any
+
+import typer
+
+from tunesmith.console.opened import AsJson, RecipePath, Sets, plan_of
+from tunesmith.console.out import data_console, next_steps, print_json, safe
+from tunesmith.plan import Plan, RolePlan, StagePlan, Use
+
+
+def plan(
+    ctx: typer.Context,
+    recipe: RecipePath,
+    sets: Sets = None,
+    all_settings: Annotated[bool, typer.Option("--all", help="Show settings left at their default too.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what a recipe means with the plugins installed here. Nothing is loaded or written."""
+    made, _ = plan_of(ctx.obj, recipe, sets)
+    if as_json:
+        print_json(made.describe())
+    else:
+        draw(made, all_settings)
+        hint = "" if all_settings else "  (--all shows the defaults too)"
+        next_steps(f"tunesmith run {recipe}{''.join(f' --set {item}' for item in sets or ())}{hint}")
+
+
+def draw(made: Plan, all_settings: bool = False) -> None:
+    """Print a plan as one table a stage."""
+    from rich import box
+    from rich.table import Table
+
+    console = data_console()
+    run = made.run
+    threads = f" · {run.threads} threads" if run.threads else ""
+    console.print(safe(f"runs in {run.folder}/ · seed {run.seed} · device {run.device}{threads}", "dim"))
+    for stage in made.stages:
+        table = Table(box=box.SIMPLE_HEAD, title_justify="left", padding=(0, 1), expand=False)
+        if len(made.stages) > 1:
+            table.title = safe(f"stage {stage.name}", "bold")
+        table.add_column("part", style="cyan", no_wrap=True)
+        table.add_column("use", no_wrap=True)
+        table.add_column("settings")
+        for part, shown, settings in _rows(stage, all_settings):
+            table.add_row(part, safe(shown), safe(settings))
+        console.print(table)
+    if made.launcher:
+        console.print(safe(f"launched by {_named(made.launcher)}"))
+    console.print(safe("plugins: " + ", ".join(f"{name} {version}" for name, version in made.plugins.items()), "dim"))
+
+
+def _rows(stage: StagePlan, all_settings: bool) -> Iterator[tuple[str, str, str]]:
+    def row(part: str, use: Use) -> tuple[str, str, str]:
+        return part, _named(use), _settings(use, all_settings)
+
+    yield row("data", stage.data)
+    single = len(stage.roles) == 1
+    for role in stage.roles.values():
+        prefix = "" if single else f"{role.role.name}: "
+        yield from ((f"{prefix}{part}", shown, settings) for part, shown, settings in _line(role, all_settings))
+    yield row("trainer", stage.trainer)
+    for use in stage.evaluators:
+        yield row("evaluate", use)
+    for use in stage.exporters:
+        yield row("export", use)
+
+
+def _line(role: RolePlan, all_settings: bool) -> Iterator[tuple[str, str, str]]:
+    if role.shares:
+        yield "model", f"that of {role.shares}", "with its adapter disabled"
+    if role.stage:
+        carried = "goes on with its adapter" if role.carry == "continue" else "its adapter merged first"
+        yield "model", f"stage {role.stage}", carried
+    for part, use in (("model", role.model), ("quantizer", role.quantizer), ("adapter", role.adapter)):
+        if use:
+            yield part, _named(use), _settings(use, all_settings)
+
+
+def _named(use: Use) -> str:
+    return use.component.name
+
+
+def _settings(use: Use, all_settings: bool) -> str:
+    shown = []
+    for item in fields(use.settings):
+        value = getattr(use.settings, item.name)
+        default: Any = item.default_factory() if item.default_factory is not MISSING else item.default
+        if all_settings or default is MISSING or value != default:
+            shown.append(f"{item.name}={_value(value)}")
+    return "  ".join(shown)
+
+
+def _value(value: Any) -> str:
+    text = str(value)
+    return repr(text) if isinstance(value, str) and (" " in text or not text) else text

@@ -1,0 +1,26 @@
+"""`tunesmith resume`: go on with a run."""
+
+from __future__ import annotations
+
+import typer
+
+from tunesmith.console.opened import AsJson, RunPath
+from tunesmith.console.out import print_json
+from tunesmith.console.progress import reporter
+from tunesmith.console.report import show_run
+
+
+def resume(ctx: typer.Context, run: RunPath, as_json: AsJson = False) -> None:
+    """Go on with a stopped, failed or killed run from its newest checkpoint that verifies."""
+    from tunesmith.run import reopen
+    from tunesmith.run import resume as go_on
+
+    _, recipe = reopen(run)
+    registry = ctx.obj.registry(recipe.plugin_files)
+    with reporter() as talk:
+        done = go_on(run, registry, talk)
+    results = {name: result.describe() for name, result in done.results.items()}
+    if as_json:
+        print_json({"run": str(done.folder), "stages": results})
+    else:
+        show_run(done.folder, results)

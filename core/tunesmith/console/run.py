@@ -1,0 +1,40 @@
+"""`tunesmith run`: execute a recipe and show what it came to."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from tunesmith.console.opened import AsJson, RecipePath, Sets, context_of, plan_of
+from tunesmith.console.out import print_json
+from tunesmith.console.progress import reporter
+from tunesmith.console.report import show_run
+
+
+def run(
+    ctx: typer.Context,
+    recipe: RecipePath,
+    sets: Sets = None,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Make every stage anew, even one that is unchanged.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Run a recipe: train, and measure the held-out rows before and after.
+
+    A signal (Ctrl-C) finishes the step, saves and stops; `tunesmith resume RUN` goes on.
+    """
+    from tunesmith.guard import guarded
+    from tunesmith.run import start
+
+    plan, registry = plan_of(ctx.obj, recipe, sets)
+    if plan.launcher:
+        with reporter() as talk, guarded(plan.launcher):
+            code = plan.launcher.call(plan, plan.launcher.settings, context_of(plan, talk))
+        raise typer.Exit(int(code))
+    with reporter() as talk:
+        done = start(plan, registry, talk, fresh=fresh)
+    results = {name: result.describe() for name, result in done.results.items()}
+    if as_json:
+        print_json({"run": str(done.folder), "stages": results})
+    else:
+        show_run(done.folder, results)
