@@ -142,7 +142,7 @@ def test_equal_sources_are_dropped_and_named(tmp_path: Path, monkeypatch: pytest
     context = Context()
     dataset = take(context)
     assert len(dataset.train) == 3
-    assert [(entry.row, entry.reason) for entry in context.ledger.entries] == [
+    assert [(entry.row, f"{entry.reason} {entry.detail}".strip()) for entry in context.ledger.entries] == [
         (f"samplepack/two.py:{line}", f"duplicate of samplepack/one.py:{line}") for line in (4, 15, 23)
     ]
     assert context.ledger.rows_in == 6

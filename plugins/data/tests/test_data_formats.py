@@ -177,7 +177,7 @@ def test_majority_decides_and_the_others_are_dropped(tmp_path: Path) -> None:
     context = Context(folder=tmp_path)
     dataset = load(tmp_path, {"text": "a"}, ALPACA, {**ALPACA, "output": "four"}, {"odd": 1}, context=context)
     assert dataset.recognised == "Alpaca (instruction, input, output)"
-    assert [(entry.row, entry.reason) for entry in context.ledger.entries] == [
+    assert [(entry.row, f"{entry.reason} {entry.detail}".strip()) for entry in context.ledger.entries] == [
         ("rows.jsonl:1", "the row is plain text (text), unlike most"),
         ("rows.jsonl:4", "no 'instruction'"),
     ]

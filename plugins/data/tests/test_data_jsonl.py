@@ -50,7 +50,7 @@ def load(folder: Path, content: bytes, name: str = "rows.jsonl", **settings: Any
 def test_bad_line_is_dropped_with_its_reason(tmp_path: Path, line: bytes, reason: str) -> None:
     dataset, context = load(tmp_path, GOOD + SAME_TEXT + line)
     assert dataset.train.ids == ["rows.jsonl:1", "rows.jsonl:2"]
-    assert [(entry.row, entry.fate, entry.reason) for entry in context.ledger.entries] == [
+    assert [(entry.row, entry.fate, f"{entry.reason} {entry.detail}".strip()) for entry in context.ledger.entries] == [
         ("rows.jsonl:3", "dropped", reason)
     ]
     assert context.ledger.rows_in == 3

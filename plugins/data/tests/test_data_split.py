@@ -123,9 +123,9 @@ def test_overlap_is_dropped_from_the_validation_file(tmp_path: Path) -> None:
     dataset, context = load(tmp_path, ["a", "b", "c"], validation_path=Path("held.jsonl"))
     assert len(dataset.train) == 3
     assert dataset.validation.ids == ["held.jsonl:2"]
-    assert [(entry.row, entry.reason) for entry in context.ledger.entries] == [
+    assert [(entry.row, f"{entry.reason} {entry.detail}".strip()) for entry in context.ledger.entries] == [
         ("held.jsonl:3", "duplicate of held.jsonl:2"),
-        ("held.jsonl:1", "overlap: also training row rows.jsonl:2"),
+        ("held.jsonl:1", "overlap with the training rows row rows.jsonl:2"),
     ]
     assert context.ledger.rows_in == 6
 

@@ -33,7 +33,7 @@ def load_parquet(folder: Path, columns: dict[str, Any]) -> tuple[Dataset, Contex
 
 
 def fates(context: Context) -> list[tuple[str, str]]:
-    return [(entry.row, entry.reason) for entry in context.ledger.entries]
+    return [(entry.row, f"{entry.reason} {entry.detail}".strip()) for entry in context.ledger.entries]
 
 
 @pytest.mark.parametrize(

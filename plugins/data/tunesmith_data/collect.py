@@ -191,7 +191,7 @@ def _distinct(items: Sequence[Usable], context: Context) -> list[Usable]:
     found = []
     for item in items:
         if item.key in first:
-            context.ledger.drop(item.name, f"duplicate of {first[item.key]}")
+            context.ledger.drop(item.name, "duplicate", f"of {first[item.key]}")
         else:
             first[item.key] = item.name
             found.append(item)
@@ -203,7 +203,7 @@ def _without_overlap(held: Sequence[Usable], train: Sequence[Usable], context: C
     found = []
     for item in held:
         if item.key in names:
-            context.ledger.drop(item.name, f"overlap: also training row {names[item.key]}")
+            context.ledger.drop(item.name, "overlap with the training rows", f"row {names[item.key]}")
         else:
             found.append(item)
     return found

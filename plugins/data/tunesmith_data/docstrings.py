@@ -135,7 +135,7 @@ def _distinct(pairs: list[Pair], context: Context) -> list[Pair]:
     kept = []
     for pair in pairs:
         if pair.source in first:
-            context.ledger.drop(pair.name, f"duplicate of {first[pair.source]}")
+            context.ledger.drop(pair.name, "duplicate", f"of {first[pair.source]}")
         else:
             first[pair.source] = pair.name
             kept.append(pair)
