@@ -98,5 +98,11 @@ def context_of(plan: Plan, reporter: Reporter, place: Path | None = None) -> Con
         import torch
 
         torch.set_num_threads(plan.run.threads)
-    context = Context(seed=plan.run.seed, device=plan.run.device, folder=plan.recipe.folder, reporter=reporter)
+    context = Context(
+        seed=plan.run.seed,
+        device=plan.run.device,
+        folder=plan.recipe.folder,
+        reporter=reporter,
+        max_lost_rows=plan.run.max_lost_rows,
+    )
     return context.with_(stage_folder=place) if place else context

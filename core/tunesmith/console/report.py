@@ -64,25 +64,26 @@ def measures_table(columns: Mapping[str, Measures]) -> Table:
     """
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=False)
     table.add_column("measure", style="bold", overflow="fold")
-    for heading in columns:
-        table.add_column(f"{heading}  [95 % interval]" if heading == list(columns)[-1] else heading)
-    table.add_column("change", justify="right", no_wrap=True)
-    table.add_column("rows", justify="right", no_wrap=True, style="dim")
     compared = list(columns.values())
     first, last = compared[0], compared[-1]
+    narrow = len(compared) > 2  # then only the last one shows its interval
+    for heading, found in columns.items():
+        table.add_column(f"{heading}  [95 % interval]" if found is last else heading)
+    table.add_column("change", justify="right", no_wrap=True)
+    table.add_column("rows", justify="right", no_wrap=True, style="dim")
     for name, measure in last.items():
-        cells = [_cell(found.get(name), strong=found is last) for found in columns.values()]
+        cells = [_cell(found.get(name), last=found is last, narrow=narrow) for found in compared]
         unit = f" ({measure['unit']})" if measure.get("unit") else ""
         change = Text("") if first is last else _change(first.get(name), measure)
         table.add_row(safe(f"{name}{unit}"), *cells, change, str(measure.get("n") or ""))
     return table
 
 
-def _cell(measure: Mapping[str, Any] | None, *, strong: bool) -> Text:
+def _cell(measure: Mapping[str, Any] | None, *, last: bool, narrow: bool) -> Text:
     if measure is None:
         return Text("")
-    text = Text(number(measure["value"]), style="bold" if strong else "")
-    if measure.get("low") is not None and measure.get("high") is not None:
+    text = Text(number(measure["value"]), style="bold" if last else "")
+    if (last or not narrow) and measure.get("low") is not None and measure.get("high") is not None:
         text.append(f"  [{number(measure['low'])}, {number(measure['high'])}]", style="not bold dim")
     return text
 
