@@ -13,24 +13,9 @@ from types import ModuleType
 from typing import Any
 
 from tunesmith.hooks import API_LEVEL
-from tunesmith.registry import Plugin, Registry, _check_hooks
+from tunesmith.registry import Plugin, Registry, _check_hooks, _import_file
 from tunesmith.spec import Component, Model
-from tunesmith.testing.result import CheckResult, Failed, explain, listed, run_check
-
-#: Libraries that take long to import, and so must wait until a component is used.
-HEAVY = (
-    "torch",
-    "transformers",
-    "peft",
-    "trl",
-    "datasets",
-    "bitsandbytes",
-    "accelerate",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "sklearn",
-)
+from tunesmith.testing.result import HEAVY, CheckResult, Failed, explain, listed, run_check
 
 #: What each kind's factory is called with.
 ARGUMENTS = {
@@ -93,9 +78,7 @@ def module_of(plugin: Plugin, registry: Registry) -> Any:
         if known == plugin:
             return module
     if plugin.location.endswith(".py"):
-        name = f"tunesmith_local_{Path(plugin.location).stem}"
-        if name in sys.modules:
-            return sys.modules[name]
+        return _import_file(Path(plugin.location))  # once more, so that the error can be told
     return importlib.import_module(plugin.location.partition(":")[0] or plugin.name)
 
 

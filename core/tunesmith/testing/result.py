@@ -5,8 +5,25 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from tunesmith.errors import TunesmithError
+
+
+#: Libraries that take long to import, and so must wait until a component is used.
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "datasets",
+    "bitsandbytes",
+    "accelerate",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "sklearn",
+)
 
 
 @dataclass(frozen=True)
@@ -42,10 +59,11 @@ def run_check(name: str, component: str, check: Callable[[], str]) -> CheckResul
 
 
 def explain(error: BaseException) -> str:
-    """An exception as one line, with the file and line it came from."""
+    """An exception as one line, with the file and line it came from, outside the large libraries."""
     cause = error.__cause__ if isinstance(error, TunesmithError) and error.__cause__ else error
-    last = traceback.extract_tb(cause.__traceback__)[-1:]
-    place = f" ({last[0].filename}:{last[0].lineno})" if last else ""
+    frames = traceback.extract_tb(cause.__traceback__)
+    own = [frame for frame in frames if not set(Path(frame.filename).parts) & set(HEAVY)]
+    place = f" ({own[-1].filename}:{own[-1].lineno})" if own else ""
     text = error.what if isinstance(error, TunesmithError) else f"{type(error).__name__}: {error}"
     return " ".join(text.split()) + place
 

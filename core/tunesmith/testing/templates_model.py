@@ -82,6 +82,7 @@ def load(settings: $Class, context: Context, head: str, load_options: dict[str, 
 
 MODEL_RECIPE = """\
 [model]
+use = "$component"
 source = "untrained:model"
 
 [data]
