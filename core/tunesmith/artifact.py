@@ -166,6 +166,7 @@ def load_artifact(artifact: Path, registry: Registry, context: Context) -> Adapt
     if line.adapter:
         with guarded(line.adapter):
             adapted.load(artifact)
+    adapted.model.eval()
     return adapted
 
 

@@ -186,6 +186,8 @@ class Durable:
             metrics["tokens_per_second"] = round(tokens / seconds, 2)
         state = self.state  # type: ignore[attr-defined]
         self.context.reporter.progress(state.global_step, state.max_steps, metrics)
+        if self.context.stop:  # a signal between the step's end and its saving still stops at this step
+            self.control.should_save = self.control.should_training_stop = True  # type: ignore[attr-defined]
 
     # --- checkpoints --------------------------------------------------------------------------
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
