@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-NAME = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*$")
-REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+NAME = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*\Z")
+REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 
 RecordType = Literal[
     "text",  # text
@@ -79,14 +79,16 @@ class Component:
             raise TypeError("Component is abstract: yield a Loader, Model, Adapter, Trainer, ...")
         if not isinstance(self.name, str) or not NAME.match(self.name):
             raise ValueError(f"{label}: the name must be kebab-case, such as 'my-method'")
-        if not self.summary or "\n" in self.summary:
+        if not isinstance(self.summary, str) or not self.summary.strip() or "\n" in self.summary:
             raise ValueError(f"{label}: the summary must be one non-empty line")
         for option in self._references():
             value = getattr(self, option)
-            if value and not callable(value) and not REFERENCE.match(value):
+            if value and not callable(value) and not (isinstance(value, str) and REFERENCE.match(value)):
                 raise ValueError(f"{label}: {option} must read 'package.module:callable', not {value!r}")
         if not self.factory:
             raise ValueError(f"{label}: the factory is missing")
+        if isinstance(self.requires, str) or not all(isinstance(item, str) for item in self.requires):
+            raise TypeError(f"{label}: requires must be a tuple of import names, such as ('peft',)")
         if not (inspect.isclass(self.settings) and issubclass(self.settings, Settings)):
             raise TypeError(f"{label}: settings must be a class that derives tunesmith.Settings")
         if not getattr(vars(self.settings).get("__dataclass_params__"), "frozen", False):
@@ -109,7 +111,7 @@ class Component:
         module_name, _, attribute = reference.partition(":")
         try:
             found = getattr(importlib.import_module(module_name), attribute)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise MissingError(
                 f"{self.kind} {self.name!r}: its {option} {reference!r} cannot be imported: "
                 f"{type(error).__name__}: {error}",
@@ -218,6 +220,17 @@ class Trainer(Component):
             )
         if not any(role.trainable for role in self.roles):
             raise ValueError(f"Trainer {self.name!r}: at least one role must be trainable")
+        earlier: list[str] = []
+        for role in self.roles:
+            shared, _, how = (role.default or "").partition(":")
+            if role.name in earlier:
+                raise ValueError(f"Trainer {self.name!r}: two roles are called {role.name!r}")
+            if role.default is not None and (how != "disabled" or shared not in earlier):
+                raise ValueError(
+                    f"Trainer {self.name!r}: role {role.name!r} has default {role.default!r}; it must read "
+                    "'ROLE:disabled' with a role that stands before it"
+                )
+            earlier.append(role.name)
 
 
 @dataclass(frozen=True, kw_only=True)
