@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from tunesmith.errors import Stopped
 from tunesmith.ledger import Ledger
+from tunesmith.places import cache_folder as cache_folder
+from tunesmith.places import config_folder as config_folder
 
 
 class Reporter(Protocol):
@@ -94,7 +96,7 @@ class Context:
     device: str = "auto"
     folder: Path = field(default_factory=Path.cwd)
     stage_folder: Path = field(default_factory=Path.cwd)
-    cache: Path = field(default_factory=lambda: cache_folder())
+    cache: Path = field(default_factory=cache_folder)
     reporter: Reporter = field(default_factory=SilentReporter)
     stop: StopFlag = field(default_factory=StopFlag)
     ledger: Ledger = field(default_factory=Ledger)
@@ -133,21 +135,3 @@ class Context:
         """A path from the recipe as an absolute one."""
         path = Path(value).expanduser()
         return path if path.is_absolute() else (self.folder / path)
-
-
-def cache_folder() -> Path:
-    """Where converted models and the like are kept: `$TUNESMITH_CACHE`, or the user's cache folder."""
-    import os
-
-    from platformdirs import user_cache_path
-
-    return Path(os.environ.get("TUNESMITH_CACHE") or user_cache_path("tunesmith"))
-
-
-def config_folder() -> Path:
-    """Where the person's own choices are kept: `$TUNESMITH_CONFIG`, or the user's config folder."""
-    import os
-
-    from platformdirs import user_config_path
-
-    return Path(os.environ.get("TUNESMITH_CONFIG") or user_config_path("tunesmith"))

@@ -22,12 +22,14 @@ from typing import Any, TypeVar
 import pluggy
 import tomli
 
-from tunesmith.context import config_folder
-from tunesmith.errors import MissingError, RecipeError, TunesmithError, nearest
+from tunesmith.errors import MissingError, RecipeError, Stopped, TunesmithError, nearest
+from tunesmith.guard import message_of
 from tunesmith.hooks import API_LEVEL, OBSERVER_HOOKS, PROJECT, RECORD_HOOKS, new_manager
+from tunesmith.places import disabled_file
 from tunesmith.spec import KINDS, Component
 
 GROUP = "tunesmith"
+LOCAL = "local"  # the distribution of plugins that are files or objects
 C = TypeVar("C", bound=Component)
 
 
@@ -58,9 +60,22 @@ class Entry:
     plugin: Plugin
 
     @property
+    def distribution(self) -> str:
+        return self.plugin.distribution
+
+    @property
+    def version(self) -> str:
+        return self.plugin.version
+
+    @property
     def qualified(self) -> str:
-        """`distribution/name`: what to write when two plugins take one name."""
-        return f"{self.plugin.distribution.removeprefix('tunesmith-')}/{self.component.name}"
+        """`distribution/name`: what to write when two plugins take one name.
+
+        Local files are told apart by the file's name: `my_method/lora`.
+        """
+        local = self.plugin.distribution == LOCAL
+        owner = self.plugin.name if local else self.plugin.distribution.removeprefix("tunesmith-")
+        return f"{owner}/{self.component.name}"
 
     def missing(self) -> list[str]:
         """Import names that the component requires and that are not installed here."""
@@ -90,20 +105,8 @@ class Registry:
         """
         registry = cls()
         blocked = {_normal(name) for name in (*disable, *_blocked_by_environment(), *disabled_plugins())}
-        points = []
-        for point in metadata.entry_points(group=GROUP):
-            distribution = point.dist
-            points.append(
-                (
-                    distribution.name if distribution else "unknown",
-                    point.name,
-                    distribution.version if distribution else "0",
-                    point,
-                )
-            )
-        for distribution_name, name, version, point in sorted(points, key=lambda item: item[:2]):
-            plugin = Plugin(name, distribution_name, version, point.value)
-            if _normal(name) in blocked or _normal(distribution_name) in blocked:
+        for plugin, point in sorted(_entry_points(registry.problems), key=lambda item: _order(item[0])):
+            if _normal(plugin.name) in blocked or _normal(plugin.distribution) in blocked:
                 registry.plugins.append(plugin)
                 registry.problems.append(Problem(plugin, "disabled", disabled=True))
                 continue
@@ -112,7 +115,7 @@ class Registry:
             registry.add_file(file)
         return registry
 
-    def add(self, module: Any, *, name: str = "", distribution: str = "local", version: str = "0") -> None:
+    def add(self, module: Any, *, name: str = "", distribution: str = LOCAL, version: str = "0") -> None:
         """Register a module or an object with hook implementations."""
         self._guarded(Plugin(name or getattr(module, "__name__", str(module)), distribution, version), lambda: module)
 
@@ -125,7 +128,7 @@ class Registry:
         if not path.is_file():
             raise RecipeError(f"the plugin file {path} does not exist", fix="Mend `plugins = [...]` in the recipe.")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        plugin = Plugin(path.stem, "local", digest[:12], str(path))
+        plugin = Plugin(path.stem, LOCAL, digest[:12], str(path))
         self._guarded(plugin, lambda: _import_file(path))
 
     def _guarded(self, plugin: Plugin, load: Callable[[], Any]) -> None:
@@ -142,13 +145,18 @@ class Registry:
             self.manager.register(module, name=registered)
             self.manager.check_pending()
             entries = list(_records(module, plugin))
+            _check_names(entries)
             self._entries.extend(entries)
             self._modules.append((plugin, module))
-        except (Exception, SystemExit) as error:
-            # a plugin is a stranger's code: whatever it raises must not keep the others from working
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            # a plugin is a stranger's code: whatever it raises must not keep the others from working, be it
+            # SystemExit or the panic of a library in another language
             if registered is not None and self.manager.has_plugin(registered):
                 self.manager.unregister(name=registered)
-            shown = str(error) if isinstance(error, TunesmithError) else f"{type(error).__name__}: {error}"
+            text = message_of(error)
+            shown = text if isinstance(error, TunesmithError) else f"{type(error).__name__}: {text}"
             self.problems.append(Problem(plugin, shown))
 
     # --- looking up ---------------------------------------------------------------------------
@@ -180,7 +188,9 @@ class Registry:
                 f"{len(found)} plugins offer the {kind} {name!r}",
                 where=where,
                 details=[f"{e.qualified}  ({e.plugin.distribution} {e.plugin.version})" for e in found],
-                fix=f'Write which one you mean, for example `use = "{found[0].qualified}"`.',
+                fix=f'Write which one you mean, for example `use = "{found[0].qualified}"`.'
+                if len({e.qualified for e in found}) == len(found)
+                else f"Block one of the plugins: {', '.join(sorted({e.plugin.name for e in found}))}.",
             )
         raise self._unknown(kind, name, where)
 
@@ -209,7 +219,9 @@ class Registry:
 
     # --- observers ----------------------------------------------------------------------------
     def notify(self, hook: str, warn: Callable[[str], None], **arguments: Any) -> None:
-        """Tell every observer; one that raises is reported and left out from then on."""
+        """Tell every observer; one that raises is reported and left out until the next run begins."""
+        if hook == "tunesmith_run_started":
+            self._silenced.clear()
         for plugin, module in self._modules:
             implementation = getattr(module, hook, None)
             key = f"{plugin.distribution}/{plugin.name}"
@@ -221,15 +233,56 @@ class Registry:
             names, _ = pluggy._hooks.varnames(implementation)
             try:
                 implementation(**{name: arguments[name] for name in names if name in arguments})
-            except (Exception, SystemExit) as error:
+            except (KeyboardInterrupt, Stopped):
+                raise
+            except BaseException as error:
                 self._silenced.add(key)
                 warn(
                     f"observer {hook} of plugin {plugin.distribution} {plugin.version} failed and is off for "
-                    f"the rest of this run: {type(error).__name__}: {error}"
+                    f"the rest of this run: {type(error).__name__}: {message_of(error)}"
                 )
 
 
 # --- helpers ----------------------------------------------------------------------------------
+def _entry_points(problems: list[Problem]) -> Iterator[tuple[Plugin, metadata.EntryPoint]]:
+    """The entry points of the group; of a distribution that is on the path twice the first counts.
+
+    `importlib.metadata.entry_points()` raises when the metadata of any one distribution is damaged (a line without
+    an equals sign, an installation that was cut short); here that distribution becomes a Problem.
+    """
+    seen: set[str] = set()
+    for distribution in metadata.distributions():
+        name = ""
+        try:
+            name = distribution._normalized_name  # type: ignore[attr-defined]  # the folder's name: reads no file
+            if name in seen:
+                continue
+            seen.add(name)
+            text = distribution.read_text("entry_points.txt")
+            if not text or f"[{GROUP}]" not in text:
+                continue
+            for point in distribution.entry_points:
+                if point.group == GROUP:
+                    yield Plugin(point.name, distribution.name, distribution.version, point.value), point
+        except Exception as error:
+            plugin = Plugin(name or "unknown", name or "unknown", "0")
+            problems.append(Problem(plugin, f"its metadata is damaged: {type(error).__name__}: {message_of(error)}"))
+
+
+def _order(plugin: Plugin) -> tuple[str, str]:
+    return plugin.distribution, plugin.name
+
+
+def _check_names(entries: Sequence[Entry]) -> None:
+    """Refuse a plugin that yields one name twice: no recipe could tell which is meant."""
+    taken: set[tuple[str, str]] = set()
+    for entry in entries:
+        place = (entry.component.kind, entry.component.name)
+        if place in taken:
+            raise TunesmithError(f"yields two {place[0]}s named {place[1]!r}")
+        taken.add(place)
+
+
 def _normal(name: str) -> str:
     return name.strip().lower().replace("_", "-")
 
@@ -251,7 +304,11 @@ def _import_file(path: Path) -> ModuleType:
         raise MissingError(f"{path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # so that "tunesmith_local_NAME:callable" resolves
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 
@@ -296,13 +353,18 @@ def _blocked_by_environment() -> list[str]:
 
 def disabled_plugins() -> list[str]:
     """The plugins that the person has switched off for good."""
-    path = config_folder() / "plugins.toml"
+    path = disabled_file()
     if not path.is_file():
         return []
     try:
-        return [str(name) for name in tomli.loads(path.read_text(encoding="utf-8")).get("disabled", [])]
-    except (tomli.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise RecipeError(f"cannot read the list of disabled plugins: {error}", where=str(path)) from error
+        names = tomli.loads(path.read_text(encoding="utf-8")).get("disabled", [])
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ValueError("`disabled` must be a list of names")
+    except (OSError, ValueError) as error:
+        raise RecipeError(
+            f"cannot read the list of disabled plugins: {error}", where=str(path), fix="Mend or remove that file."
+        ) from error
+    return names
 
 
 def set_disabled(name: str, disabled: bool) -> list[str]:
@@ -314,9 +376,9 @@ def set_disabled(name: str, disabled: bool) -> list[str]:
     names = {other for other in disabled_plugins() if _normal(other) != _normal(name)}
     if disabled:
         names.add(name)
-    folder = config_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_file(folder / "plugins.toml", f"disabled = {json.dumps(sorted(names))}\n")
+    path = disabled_file()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_file(path, f"disabled = {json.dumps(sorted(names))}\n")
     return sorted(names)
 
 
