@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.artifact import CARD
-from tunesmith.context import cache_folder, config_folder
 from tunesmith.folder import RunFolder, environment
+from tunesmith.places import cache_folder, config_folder
 from tunesmith.registry import Registry, disabled_plugins
 from tunesmith.stage import stage_folder
 from tunesmith.store import STAGING, checkpoints, damage

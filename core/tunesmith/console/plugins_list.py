@@ -15,6 +15,8 @@ from tunesmith.errors import UsageError, nearest
 if TYPE_CHECKING:
     from tunesmith.registry import Registry
 
+Item = dict[str, str | None]
+
 FIELDS = ("name", "kind", "summary", "distribution", "version", "state", "reason")
 COLOURS = {"ready": "green", "missing": "yellow", "disabled": "dim", "broken": "red"}
 EXTRA_KINDS = ("observer", "plugin")
@@ -50,17 +52,9 @@ def parsed(words: list[str]) -> Chosen | None:
 
 def show(options: Options, chosen: Chosen) -> int:
     """Print the listing; returns the exit code."""
-    from tunesmith.spec import KINDS
-
-    kinds = (*KINDS, *EXTRA_KINDS)
-    if chosen.kind is not None and chosen.kind not in kinds:
-        near = nearest(chosen.kind, kinds)
-        raise UsageError(
-            f"there is no kind {chosen.kind!r}",
-            fix=f"Did you mean {near!r}?" if near else f"Kinds: {', '.join(kinds)}.",
-        )
-    registry = options.registry(chosen.files)
-    found = [item for item in listing(registry) if chosen.kind in (None, item["kind"])]
+    if chosen.kind is not None:
+        _check_kind(chosen.kind)
+    found = [item for item in _found(options, chosen) if chosen.kind in (None, item["kind"])]
     if chosen.as_json:
         import json
 
@@ -70,9 +64,36 @@ def show(options: Options, chosen: Chosen) -> int:
     return 0
 
 
-def listing(registry: Registry) -> list[dict[str, str | None]]:
+def _check_kind(kind: str) -> None:
+    from tunesmith.spec import KINDS
+
+    kinds = (*KINDS, *EXTRA_KINDS)
+    if kind not in kinds:
+        near = nearest(kind, kinds)
+        raise UsageError(
+            f"there is no kind {kind!r}",
+            fix=f"Did you mean {near!r}?" if near else f"Kinds: {', '.join(kinds)}.",
+        )
+
+
+def _found(options: Options, chosen: Chosen) -> list[Item]:
+    """The listing, from the cache where nothing it depends on has changed."""
+    from tunesmith.console import listing_cache
+
+    # a process that holds a registry already may have changed what it finds
+    usable = not chosen.files and "tunesmith.registry" not in sys.modules
+    found = listing_cache.load(options.no_plugin) if usable else None
+    if found is None:
+        registry = options.registry(chosen.files)
+        found = listing(registry)
+        if usable:
+            listing_cache.save(options.no_plugin, registry, found)
+    return found
+
+
+def listing(registry: Registry) -> list[Item]:
     """One object a component, and one for each plugin that is broken, disabled, or only observes."""
-    found: list[dict[str, str | None]] = []
+    found: list[Item] = []
     entries = registry.entries()
     taken: dict[tuple[str, str], int] = {}
     for entry in entries:
@@ -103,7 +124,7 @@ def listing(registry: Registry) -> list[dict[str, str | None]]:
     return found
 
 
-def _draw(found: list[dict[str, str | None]]) -> None:
+def _draw(found: list[Item]) -> None:
     from tunesmith.console.paint import clean, painter, table
 
     if not found:
