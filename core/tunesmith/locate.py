@@ -1,4 +1,8 @@
-"""Which line of a TOML file a key stands on; tomli tells values, not places."""
+"""Which line of a TOML file a key stands on; tomli tells values, not places.
+
+The text has been read by tomli before, so it is valid: the scanner only has to know where keys, strings and
+brackets begin and end, which is all that this file does.
+"""
 
 from __future__ import annotations
 
@@ -6,51 +10,18 @@ import re
 
 KeyPath = tuple[str | int, ...]
 
-_TABLE = re.compile(r"^\s*(\[\[?)\s*(.+?)\s*\]\]?\s*(#.*)?$")
-_PART = re.compile(r"""\s*(?:"((?:[^"\\]|\\.)*)"|'([^']*)'|([A-Za-z0-9_-]+))\s*(\.|=|$)""")
+_BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
+_STRING = re.compile(
+    r'"""(?:[^\\]|\\.)*?"{3,5}|' + r"'''.*?'{3,5}|" + r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'",
+    re.DOTALL,
+)
+_BARE_KEY = re.compile(r"[^\s.=\[\]{},#\"']+")
+_SCALAR = re.compile(r"[^,\]}#\r\n]+")
 
 
 def key_lines(text: str) -> dict[KeyPath, int]:
-    """Line numbers, from 1, of every table header and key outside inline tables.
-
-    Keys of inline tables are found at the line of the key that holds the table: callers ask for the
-    longest known prefix (`line_of`).
-    """
-    lines: dict[KeyPath, int] = {}
-    counts: dict[KeyPath, int] = {}
-    prefix: KeyPath = ()
-    closing: str | None = None  # the delimiter that ends a multi-line string
-    depth = 0  # open brackets of a multi-line array
-    for number, raw in enumerate(text.splitlines(), 1):
-        if closing:
-            if closing in raw:
-                closing = None
-            continue
-        if depth > 0:
-            depth += _depth(raw)
-            continue
-        table = _TABLE.match(raw)
-        if table and "=" not in raw.split("#")[0].split("]")[0]:
-            path = _indexed(_parts(table.group(2)), counts)
-            if table.group(1) == "[[":
-                index = counts.get(path, -1) + 1
-                counts[path] = index
-                lines.setdefault(path, number)
-                path = (*path, index)
-            prefix = path
-            lines.setdefault(prefix, number)
-            continue
-        parts, rest = _key(raw)
-        if not parts:
-            continue
-        for length in range(1, len(parts) + 1):
-            lines.setdefault((*prefix, *parts[:length]), number)
-        for quote in ('"""', "'''"):
-            if rest.count(quote) == 1:
-                closing = quote
-        if closing is None:
-            depth = max(0, _depth(rest))
-    return lines
+    """Line numbers, from 1, of every table header and every key, those in inline tables included."""
+    return _Scanner(text).document()
 
 
 def line_of(lines: dict[KeyPath, int], path: KeyPath) -> int | None:
@@ -61,35 +32,117 @@ def line_of(lines: dict[KeyPath, int], path: KeyPath) -> int | None:
     return None
 
 
-def _parts(text: str) -> tuple[str, ...]:
-    return _key(text + "=")[0]
+class _Scanner:
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.position = 0
+        self.lines: dict[KeyPath, int] = {}
+        self.counts: dict[KeyPath, int] = {}  # arrays of tables: index of the newest entry
+
+    def document(self) -> dict[KeyPath, int]:
+        prefix: KeyPath = ()
+        self._skip_blank()
+        while self.position < len(self.text):
+            if self._at("["):
+                prefix = self._header()
+            else:
+                self._pair(prefix)
+            self._skip_blank()
+        return self.lines
+
+    def _header(self) -> KeyPath:
+        """`[a.b]` or `[[a.b]]`: the key path that the keys below it begin with."""
+        line = self._line()
+        brackets = 2 if self.text.startswith("[[", self.position) else 1
+        self.position += brackets
+        path: KeyPath = ()
+        parts = self._key()
+        for depth, part in enumerate(parts, 1):
+            path = (*path, part)
+            self.lines.setdefault(path, line)
+            if depth == len(parts) and brackets == 2:
+                self.counts[path] = self.counts.get(path, -1) + 1
+            if path in self.counts:
+                path = (*path, self.counts[path])
+                self.lines.setdefault(path, line)
+        self._skip_blank()
+        self.position += brackets
+        return path
+
+    def _pair(self, prefix: KeyPath) -> None:
+        """`a.b = value` below `prefix`."""
+        line = self._line()
+        parts = self._key()
+        for length in range(1, len(parts) + 1):
+            self.lines.setdefault((*prefix, *parts[:length]), line)
+        self.position += 1  # the equals sign
+        self._value((*prefix, *parts))
+
+    def _value(self, path: KeyPath) -> None:
+        self._skip_blank()
+        if self._at("["):
+            self.position += 1
+            index = 0
+            while self._more("]"):
+                self.lines.setdefault((*path, index), self._line())
+                self._value((*path, index))
+                index += 1
+        elif self._at("{"):
+            self.position += 1
+            while self._more("}"):
+                self._pair(path)
+        else:
+            pattern = _STRING if self.text[self.position] in "\"'" else _SCALAR
+            self.position = _end(pattern, self.text, self.position)
+
+    def _more(self, closing: str) -> bool:
+        """Whether another entry follows in an array or an inline table; passes commas and the closing bracket."""
+        self._skip_blank()
+        if self._at(","):
+            self.position += 1
+            self._skip_blank()
+        if self._at(closing):
+            self.position += 1
+            return False
+        return True
+
+    def _key(self) -> tuple[str, ...]:
+        """A dotted key; the position is at what follows it."""
+        parts: list[str] = []
+        while True:
+            self._skip_blank()
+            if self.text[self.position] in "\"'":
+                end = _end(_STRING, self.text, self.position)
+                parts.append(_unquoted(self.text[self.position : end]))
+            else:
+                end = _end(_BARE_KEY, self.text, self.position)
+                parts.append(self.text[self.position : end])
+            self.position = end
+            self._skip_blank()
+            if not self._at("."):
+                return tuple(parts)
+            self.position += 1
+
+    def _at(self, mark: str) -> bool:
+        return self.text.startswith(mark, self.position)
+
+    def _skip_blank(self) -> None:
+        self.position = _end(_BLANK, self.text, self.position)
+
+    def _line(self) -> int:
+        return self.text.count("\n", 0, self.position) + 1
 
 
-def _key(text: str) -> tuple[tuple[str, ...], str]:
-    """The dotted key that `text` begins with, and what follows its equals sign."""
-    parts: list[str] = []
-    position = 0
-    while match := _PART.match(text, position):
-        parts.append(next(group for group in match.groups()[:3] if group is not None))
-        position = match.end()
-        if match.group(4) == "=":
-            return tuple(parts), text[position:]
-        if match.group(4) == "":
-            break
-    return (), ""
+def _end(pattern: re.Pattern[str], text: str, position: int) -> int:
+    match = pattern.match(text, position)
+    assert match is not None, f"not TOML at {position}"
+    return match.end()
 
 
-def _indexed(parts: tuple[str, ...], counts: dict[KeyPath, int]) -> KeyPath:
-    """A header's key path with the index of the newest entry after each array of tables but the last."""
-    path: KeyPath = ()
-    for position, part in enumerate(parts):
-        path = (*path, part)
-        if path in counts and position < len(parts) - 1:
-            path = (*path, counts[path])
-    return path
+def _unquoted(key: str) -> str:
+    """The name that a quoted key means."""
+    if key.startswith("'") or "\\" not in key:
+        return key[1:-1]
+    import tomli
 
-
-def _depth(text: str) -> int:
-    """Brackets opened less brackets closed, outside strings and comments."""
-    bare = re.sub(r'"(?:[^"\\]|\\.)*"' + r"|'[^']*'", "", text).split("#")[0]
-    return bare.count("[") + bare.count("{") - bare.count("]") - bare.count("}")
+    return next(iter(tomli.loads(f"{key} = 0")))
