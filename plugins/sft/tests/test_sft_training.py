@@ -141,7 +141,8 @@ def test_a_nan_stops_before_the_update(house):
     assert json.loads((failed / "state.json").read_text())["status"] == "failed"
     assert not (failed / "artifact").exists()
     (kept,) = checkpoints(failed / "checkpoints")
-    assert kept.name == "step-000001" and not damage(kept)
+    assert kept.name == "step-000001"
+    assert not damage(kept)
     assert "last good checkpoint is step-000001" in str(error.value)
 
 

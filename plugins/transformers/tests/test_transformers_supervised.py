@@ -51,7 +51,7 @@ def test_virtual_tokens_in_front_do_not_shift_the_positions(tiny_handle):
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=4)
     model = peft.get_peft_model(tiny_handle.model, config).eval()
     inputs = collate(ROWS, pad_token_id=258)
-    losses, rows = token_losses(model, inputs)
+    losses, _ = token_losses(model, inputs)
     logits = model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"]).logits[:, 4:]
     dense = cross_entropy(
         logits[:, :-1].flatten(0, 1).float(), inputs["labels"][:, 1:].flatten(), reduction="none", ignore_index=-100

@@ -78,14 +78,20 @@ def test_special_tokens_inside_text_do_not_move_the_mask(tokenizer):
 
 def test_a_template_that_never_ends_the_turn_is_refused():
     tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% for m in messages %}{{ m['role'] + ':' + m['content'] }}{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m['role'] + ':' + m['content'] }}{% endfor %}"
+        "{% if add_generation_prompt %}assistant:{% endif %}"
+    )
     with pytest.raises(Unusable, match="does not end the answer"):
         encode_row({"messages": [USER, ANSWER]}, "messages", tokenizer)
 
 
 def test_a_template_that_does_not_continue_its_prompt_is_refused():
     tokenizer = tiny_tokenizer()
-    tokenizer.chat_template = "{% if add_generation_prompt %}PROMPT{% else %}{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}{% endif %}"
+    tokenizer.chat_template = (
+        "{% if add_generation_prompt %}PROMPT{% else %}"
+        "{% for m in messages %}{{ m['content'] + '<|im_end|>' }}{% endfor %}{% endif %}"
+    )
     with pytest.raises(Unusable, match="generation prompt"):
         encode_row({"messages": [USER, ANSWER]}, "messages", tokenizer)
 

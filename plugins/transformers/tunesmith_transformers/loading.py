@@ -36,6 +36,7 @@ def load(
     """
     import torch
     import transformers
+    from safetensors import SafetensorError
 
     quiet()
     tokenizer, notes = load_tokenizer(folder, settings, context)
@@ -50,7 +51,7 @@ def load(
         options["attn_implementation"] = settings.attention
     try:
         model = getattr(transformers, HEADS[head]).from_pretrained(folder, dtype=dtype, **options)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise DataError(
             f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
             where=str(folder),
