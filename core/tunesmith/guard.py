@@ -8,19 +8,30 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from tunesmith.errors import DiskError, MemoryExhausted, PluginError, TunesmithError
+from tunesmith.spec import Component
 from tunesmith.store import DISK_ERRORS, errno_of
-
-if TYPE_CHECKING:
-    from tunesmith.plan import Use
 
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory", "cannot allocate memory")
 
 
+class Used(Protocol):
+    """A component and where it comes from: a plan's `Use`, or a registry's `Entry`."""
+
+    @property
+    def component(self) -> Component: ...
+
+    @property
+    def distribution(self) -> str: ...
+
+    @property
+    def version(self) -> str: ...
+
+
 @contextmanager
-def guarded(use: Use) -> Iterator[None]:
+def guarded(use: Used) -> Iterator[None]:
     """Turn whatever a component raises into an error that names the plugin.
 
     Raises:
@@ -31,10 +42,13 @@ def guarded(use: Use) -> Iterator[None]:
         yield
     except TunesmithError:
         raise
-    except (Exception, SystemExit) as error:
-        if isinstance(error, MemoryError) or any(text in str(error).lower() for text in OUT_OF_MEMORY):
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # SystemExit, and what libraries in other languages raise when they panic
+        text = message_of(error)
+        if isinstance(error, MemoryError) or any(sign in text.lower() for sign in OUT_OF_MEMORY):
             raise MemoryExhausted(
-                f"out of memory in {use.component.kind} {use.component.name!r}: {str(error).splitlines()[0]}",
+                f"out of memory in {use.component.kind} {use.component.name!r}: {text.partition(chr(10))[0]}",
                 fix="Lower [trainer] batch_size (raise gradient_accumulation to keep the product) or max_length, "
                 "switch on activation_checkpointing, or quantize the base.",
             ) from error
@@ -48,13 +62,21 @@ def guarded(use: Use) -> Iterator[None]:
         last = traceback.extract_tb(error.__traceback__)[-1:]
         raise PluginError(
             f"{use.component.kind} {use.component.name!r} of {use.distribution} {use.version} failed: "
-            f"{type(error).__name__}: {error}",
+            f"{type(error).__name__}: {text}",
             where=f"{last[0].filename}:{last[0].lineno}" if last else None,
             fix="This is a defect of that plugin; the whole traceback is in error.txt of the run folder.",
         ) from error
 
 
-def wrong_type(use: Use, expected: str, got: object) -> PluginError:
+def message_of(error: BaseException) -> str:
+    """What an exception says; a stranger's exception may fail even at that."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"(its message cannot be shown: {type(second).__name__})"
+
+
+def wrong_type(use: Used, expected: str, got: object) -> PluginError:
     """The error for a factory that returned something else than its contract says."""
     return PluginError(
         f"{use.component.kind} {use.component.name!r} of {use.distribution} {use.version} returned "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import tomli
 from annotated_types import Ge, Interval, MinLen
 
 from tunesmith.errors import RecipeError, UsageError, nearest
+from tunesmith.guard import guarded, wrong_type
 from tunesmith.locate import KeyPath, key_lines, line_of
 from tunesmith.spec import Settings
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Settings)
 
+INDEX = re.compile(r"[0-9]+")
 #: What a stage may hold.
 STAGE_KEYS = ("model", "models", "data", "quantizer", "adapter", "trainer", "evaluate", "export")
 #: What only the top of a recipe may hold.
@@ -103,16 +106,20 @@ def read(path: Path, sets: Sequence[str] = ()) -> Recipe:
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
-    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except OSError as error:
         raise RecipeError(
             f"cannot read the recipe: {error.strerror}", where=str(path), fix="`tunesmith init` writes one."
         ) from error
     except UnicodeDecodeError as error:
-        raise RecipeError(f"the recipe is not UTF-8: {error.reason}", where=str(path)) from error
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise RecipeError(
+            f"the recipe is not UTF-8: {error.reason}", where=f"{path}:{line}", fix="Save the file as UTF-8."
+        ) from error
     try:
         tree = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
-        raise RecipeError(f"not valid TOML: {error}", where=str(path)) from error
+        place = getattr(error, "lineno", None)  # tomli 2.2 and newer
+        raise RecipeError(f"not valid TOML: {error}", where=f"{path}:{place}" if place else str(path)) from error
     recipe = Recipe(tree, path, key_lines(text))
     for assignment in sets:
         _assign(recipe, assignment)
@@ -139,9 +146,10 @@ def expand(recipe: Recipe, registry: Registry) -> Recipe:
         entry = registry.find("preset", name, where=recipe.where("preset"))
         rest = {key: value for key, value in table.items() if key != "use"}
         settings = check_settings(entry.component.settings, rest, recipe, ("preset",))
-        partial = entry.component.resolve()(settings)
+        with guarded(entry):
+            partial = entry.component.resolve()(settings)
         if not isinstance(partial, dict):
-            raise RecipeError(f"preset {name!r} returned {type(partial).__name__}, not a partial recipe")
+            raise wrong_type(entry, "a partial recipe (a dict)", partial)
         _check_keys(recipe, partial, (), STAGE_KEYS, source=f"preset {name}")
         _merge_below(recipe, recipe.tree, partial, (), f"preset {name}")
     del recipe.tree["preset"]
@@ -173,7 +181,7 @@ def check_settings(kind: type[S], table: Mapping[str, Any], recipe: Recipe, path
         # JSON mode is strict about types ("4" is not 4) and still reads a list as a tuple, a string as a path
         return _adapter(kind).validate_json(json.dumps(dict(table), default=str), strict=True)
     except ValidationError as error:
-        first, *others = error.errors(include_url=False)
+        first, *others = _problems(error.errors(include_url=False), table)
         raise RecipeError(
             _explain(first, path),
             where=recipe.where(*path, *first["loc"]),
@@ -191,6 +199,29 @@ def _adapter(kind: type[Settings]) -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(kind)
+
+
+def _problems(found: Sequence[Any], table: Mapping[str, Any]) -> list[Any]:
+    """pydantic's errors with the place in the table only, one for each place.
+
+    For a setting of several types (`Path | float`) pydantic gives one error a type and appends the type's name to
+    the place; these become one error that names what each type expects.
+    """
+    problems: dict[KeyPath, Any] = {}
+    for problem in found:
+        place: KeyPath = ()
+        node: Any = table
+        for part in problem["loc"]:
+            inside = (isinstance(node, Mapping) and part in node) or (isinstance(node, list) and isinstance(part, int))
+            if not inside and (place or problem["type"] != "missing"):
+                break
+            place = (*place, part)
+            node = node[part] if inside else None
+        if place in problems:
+            problems[place]["msg"] += f", or {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        else:
+            problems[place] = {**problem, "loc": place}
+    return list(problems.values())
 
 
 def _explain(problem: Any, path: KeyPath) -> str:
@@ -223,7 +254,7 @@ def _merge_below(recipe: Recipe, tree: dict[str, Any], below: Mapping[str, Any],
     for key, value in below.items():
         place = (*path, key)
         if key not in tree:
-            tree[key] = json.loads(json.dumps(value))
+            tree[key] = json.loads(json.dumps(value, default=str))
             recipe.origins[place] = origin
         elif isinstance(tree[key], dict) and isinstance(value, Mapping):
             if "use" in value and tree[key].get("use", value["use"]) != value["use"]:
@@ -234,7 +265,7 @@ def _merge_below(recipe: Recipe, tree: dict[str, Any], below: Mapping[str, Any],
 def _assign(recipe: Recipe, assignment: str) -> None:
     """Apply one `KEY=VALUE`; the value is read as TOML, or as a plain string when it is not."""
     key, separator, text = assignment.partition("=")
-    parts: list[str | int] = [int(part) if part.isdigit() else part for part in key.strip().split(".")]
+    parts: list[str | int] = [int(part) if INDEX.fullmatch(part) else part for part in key.strip().split(".")]
     if not separator or not all(str(part) for part in parts):
         raise UsageError(f"--set {assignment!r} does not read KEY=VALUE", fix="Example: --set trainer.epochs=2")
     try:

@@ -8,48 +8,34 @@ goes wrong becomes a `Problem` and never stops the others.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import inspect
-import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
 
 import pluggy
 import tomli
 
+from tunesmith.discovery import GROUP as GROUP
+from tunesmith.discovery import (
+    LOCAL,
+    Plugin,
+    Problem,
+    blocked_by_environment,
+    disabled_plugins,
+    entry_points,
+    import_file,
+    importable,
+    normal,
+)
+from tunesmith.discovery import set_disabled as set_disabled
 from tunesmith.errors import MissingError, RecipeError, Stopped, TunesmithError, nearest
 from tunesmith.guard import message_of
 from tunesmith.hooks import API_LEVEL, OBSERVER_HOOKS, PROJECT, RECORD_HOOKS, new_manager
-from tunesmith.places import disabled_file
 from tunesmith.spec import KINDS, Component
 
-GROUP = "tunesmith"
-LOCAL = "local"  # the distribution of plugins that are files or objects
 C = TypeVar("C", bound=Component)
-
-
-@dataclass(frozen=True)
-class Plugin:
-    """One module that yields records, and where it comes from."""
-
-    name: str
-    distribution: str
-    version: str
-    location: str = ""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """A plugin, or a part of one, that cannot be used."""
-
-    plugin: Plugin
-    reason: str
-    disabled: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,17 +55,17 @@ class Entry:
 
     @property
     def qualified(self) -> str:
-        """`distribution/name`: what to write when two plugins take one name.
+        """`distribution/name`: what to write when two plugins take one name."""
+        return f"{self.plugin.distribution.removeprefix('tunesmith-')}/{self.component.name}"
 
-        Local files are told apart by the file's name: `my_method/lora`.
-        """
-        local = self.plugin.distribution == LOCAL
-        owner = self.plugin.name if local else self.plugin.distribution.removeprefix("tunesmith-")
-        return f"{owner}/{self.component.name}"
+    @property
+    def exact(self) -> str:
+        """`plugin/name`: tells two plugins of one distribution, or two local files, apart."""
+        return f"{self.plugin.name}/{self.component.name}"
 
     def missing(self) -> list[str]:
         """Import names that the component requires and that are not installed here."""
-        return [name for name in self.component.requires if not _importable(name)]
+        return [name for name in self.component.requires if not importable(name)]
 
 
 class Registry:
@@ -104,9 +90,9 @@ class Registry:
             files: local Python files that are plugins too.
         """
         registry = cls()
-        blocked = {_normal(name) for name in (*disable, *_blocked_by_environment(), *disabled_plugins())}
-        for plugin, point in sorted(_entry_points(registry.problems), key=lambda item: _order(item[0])):
-            if _normal(plugin.name) in blocked or _normal(plugin.distribution) in blocked:
+        blocked = {normal(name) for name in (*disable, *blocked_by_environment(), *disabled_plugins())}
+        for plugin, point in sorted(entry_points(registry.problems), key=lambda item: _order(item[0])):
+            if normal(plugin.name) in blocked or normal(plugin.distribution) in blocked:
                 registry.plugins.append(plugin)
                 registry.problems.append(Problem(plugin, "disabled", disabled=True))
                 continue
@@ -129,7 +115,7 @@ class Registry:
             raise RecipeError(f"the plugin file {path} does not exist", fix="Mend `plugins = [...]` in the recipe.")
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
         plugin = Plugin(path.stem, LOCAL, digest[:12], str(path))
-        self._guarded(plugin, lambda: _import_file(path))
+        self._guarded(plugin, lambda: import_file(path))
 
     def _guarded(self, plugin: Plugin, load: Callable[[], Any]) -> None:
         """Import, register, check and list one plugin; a failure becomes a Problem."""
@@ -180,17 +166,20 @@ class Registry:
             MissingError: no plugin offers it here: which package to install, or what is broken.
             RecipeError: two plugins offer it: what to write instead.
         """
-        found = [e for e in self.entries(kind) if name in (e.component.name, e.qualified)]
+        found = [e for e in self.entries(kind) if name in (e.component.name, e.qualified, e.exact)]
         if len(found) == 1:
             return found[0]
         if found:
+            apart = len({e.qualified for e in found}) == len(found)
+            choices = [e.qualified if apart else e.exact for e in found]
             raise RecipeError(
                 f"{len(found)} plugins offer the {kind} {name!r}",
                 where=where,
-                details=[f"{e.qualified}  ({e.plugin.distribution} {e.plugin.version})" for e in found],
-                fix=f'Write which one you mean, for example `use = "{found[0].qualified}"`.'
-                if len({e.qualified for e in found}) == len(found)
-                else f"Block one of the plugins: {', '.join(sorted({e.plugin.name for e in found}))}.",
+                details=[
+                    f"{choice}  ({e.plugin.distribution} {e.plugin.version})"
+                    for choice, e in zip(choices, found, strict=True)
+                ],
+                fix=f'Write which one you mean, for example `use = "{choices[0]}"`.',
             )
         raise self._unknown(kind, name, where)
 
@@ -198,9 +187,9 @@ class Registry:
         names = sorted(e.component.name for e in self.entries(kind))
         details = [f"installed {kind}s: {', '.join(names) if names else 'none'}"]
         package = catalogue().get(kind, {}).get(name.rpartition("/")[2])
-        provided = {_normal(plugin.distribution) for plugin in self.plugins}
+        provided = {normal(plugin.distribution) for plugin in self.plugins}
         near = nearest(name, names)
-        if package and _normal(package) not in provided:
+        if package and normal(package) not in provided:
             fix = f"Install it: pip install {package}"
         elif near:
             fix = f"Did you mean {near!r}?"
@@ -209,7 +198,7 @@ class Registry:
         for problem in self.problems:
             state = "is disabled" if problem.disabled else f"is broken: {problem.reason}"
             details.append(f"plugin {problem.plugin.distribution} {state}")
-            if package and _normal(package) == _normal(problem.plugin.distribution):
+            if package and normal(package) == normal(problem.plugin.distribution):
                 fix = (
                     f"Enable it: tunesmith plugins enable {problem.plugin.name}"
                     if problem.disabled
@@ -244,31 +233,6 @@ class Registry:
 
 
 # --- helpers ----------------------------------------------------------------------------------
-def _entry_points(problems: list[Problem]) -> Iterator[tuple[Plugin, metadata.EntryPoint]]:
-    """The entry points of the group; of a distribution that is on the path twice the first counts.
-
-    `importlib.metadata.entry_points()` raises when the metadata of any one distribution is damaged (a line without
-    an equals sign, an installation that was cut short); here that distribution becomes a Problem.
-    """
-    seen: set[str] = set()
-    for distribution in metadata.distributions():
-        name = ""
-        try:
-            name = distribution._normalized_name  # type: ignore[attr-defined]  # the folder's name: reads no file
-            if name in seen:
-                continue
-            seen.add(name)
-            text = distribution.read_text("entry_points.txt")
-            if not text or f"[{GROUP}]" not in text:
-                continue
-            for point in distribution.entry_points:
-                if point.group == GROUP:
-                    yield Plugin(point.name, distribution.name, distribution.version, point.value), point
-        except Exception as error:
-            plugin = Plugin(name or "unknown", name or "unknown", "0")
-            problems.append(Problem(plugin, f"its metadata is damaged: {type(error).__name__}: {message_of(error)}"))
-
-
 def _order(plugin: Plugin) -> tuple[str, str]:
     return plugin.distribution, plugin.name
 
@@ -281,35 +245,6 @@ def _check_names(entries: Sequence[Entry]) -> None:
         if place in taken:
             raise TunesmithError(f"yields two {place[0]}s named {place[1]!r}")
         taken.add(place)
-
-
-def _normal(name: str) -> str:
-    return name.strip().lower().replace("_", "-")
-
-
-def _importable(name: str) -> bool:
-    if name in sys.modules:
-        return True
-    try:
-        # a dotted name would import its parent; the top level is enough to know
-        return importlib.util.find_spec(name.partition(".")[0]) is not None
-    except (ImportError, ValueError):
-        return False
-
-
-def _import_file(path: Path) -> ModuleType:
-    name = f"tunesmith_local_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise MissingError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # so that "tunesmith_local_NAME:callable" resolves
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _check_hooks(module: Any) -> None:
@@ -345,41 +280,6 @@ def _records(module: Any, plugin: Plugin) -> Iterator[Entry]:
                     f"{hook} yielded {type(record).__name__}; it must yield {KINDS[kind].__name__} records"
                 )
             yield Entry(record, plugin)
-
-
-def _blocked_by_environment() -> list[str]:
-    return [name for name in os.environ.get("TUNESMITH_DISABLE", "").split(",") if name.strip()]
-
-
-def disabled_plugins() -> list[str]:
-    """The plugins that the person has switched off for good."""
-    path = disabled_file()
-    if not path.is_file():
-        return []
-    try:
-        names = tomli.loads(path.read_text(encoding="utf-8")).get("disabled", [])
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise ValueError("`disabled` must be a list of names")
-    except (OSError, ValueError) as error:
-        raise RecipeError(
-            f"cannot read the list of disabled plugins: {error}", where=str(path), fix="Mend or remove that file."
-        ) from error
-    return names
-
-
-def set_disabled(name: str, disabled: bool) -> list[str]:
-    """Switch a plugin off or on for good; returns the names that are off now."""
-    import json
-
-    from tunesmith.store import write_file
-
-    names = {other for other in disabled_plugins() if _normal(other) != _normal(name)}
-    if disabled:
-        names.add(name)
-    path = disabled_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, f"disabled = {json.dumps(sorted(names))}\n")
-    return sorted(names)
 
 
 def catalogue() -> dict[str, dict[str, str]]:

@@ -12,8 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from tunesmith.discovery import Plugin, import_file
 from tunesmith.hooks import API_LEVEL
-from tunesmith.registry import Plugin, Registry, _check_hooks, _import_file
+from tunesmith.registry import Registry, _check_hooks
 from tunesmith.spec import Component, Model
 from tunesmith.testing.result import HEAVY, CheckResult, Failed, explain, listed, run_check
 
@@ -28,6 +29,14 @@ ARGUMENTS = {
     "exporter": ("artifact", "settings", "context"),
     "launcher": ("plan", "settings", "context"),
     "preset": ("settings",),
+}
+
+#: What the optional references of a record are called with.
+OPTIONS = {
+    "check": ("settings", "folder"),
+    "formula": ("model", "settings"),
+    "tokenizer": ("settings", "context"),
+    "preview": ("rows", "record_type", "settings", "tokenizer"),
 }
 
 #: Run in a fresh interpreter: lists one plugin and tells which heavy libraries that imported, and from where.
@@ -55,15 +64,19 @@ json.dump({name: places.get(name, "") for name in asked["heavy"] if name in sys.
 
 def check(plugin: Plugin, registry: Registry) -> Iterator[CheckResult]:
     """The checks of the plugin itself; the first that fails keeps the others from being meaningful."""
+    problem = next((p.reason for p in registry.problems if p.plugin == plugin), None)
     try:
         module = module_of(plugin, registry)
-    except (Exception, SystemExit) as error:
-        yield CheckResult("registers", False, f"plugin {plugin.name!r} cannot be imported: {explain(error)}")
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # without a location there was nothing to import: only the registry knows what is wrong
+        reason = explain(error) if plugin.location or problem is None else problem
+        yield CheckResult("registers", False, f"plugin {plugin.name!r} cannot be imported: {reason}")
         return
     level = run_check("api-level", "", lambda: _level(module))
     hooks = run_check("hooks-known", "", lambda: _hooks(module))
     yield from (level, hooks)
-    problem = next((p.reason for p in registry.problems if p.plugin == plugin), None)
     if level.ok and hooks.ok:
         kinds = [entry.component.kind for entry in registry.entries() if entry.plugin == plugin]
         counts = [f"{kinds.count(kind)} {kind}{'s' * (kinds.count(kind) > 1)}" for kind in dict.fromkeys(kinds)]
@@ -78,7 +91,7 @@ def module_of(plugin: Plugin, registry: Registry) -> Any:
         if known == plugin:
             return module
     if plugin.location.endswith(".py"):
-        return _import_file(Path(plugin.location))  # once more, so that the error can be told
+        return import_file(Path(plugin.location))  # once more, so that the error can be told
     return importlib.import_module(plugin.location.partition(":")[0] or plugin.name)
 
 
@@ -88,7 +101,7 @@ def resolves(component: Component, missing: list[str]) -> str:
         raise Failed(f"it requires {', '.join(missing)}, not installed here, so it cannot be checked")
     _takes(component, "factory", ARGUMENTS[component.kind])
     found = ["factory"]
-    for option, arguments in (("check", ("settings", "folder")), ("formula", ("model", "settings"))):
+    for option, arguments in OPTIONS.items():
         if getattr(component, option, ""):
             _takes(component, option, arguments)
             found.append(option)
