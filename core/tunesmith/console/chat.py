@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -17,7 +18,10 @@ from tunesmith.console.paint import clean
 from tunesmith.console.progress import reporter
 from tunesmith.context import Context
 from tunesmith.errors import DataError, PluginError, UsageError
+from tunesmith.folder import MANIFEST
 from tunesmith.guard import seed_everything
+from tunesmith.registry import Registry
+from tunesmith.run import reopen
 
 
 @dataclass
@@ -71,7 +75,7 @@ def chat(
     next_steps(f"tunesmith chat {run}{'' if base else ' --base'} --prompt ...")
 
 
-def _handle(ctx: typer.Context, run: Any, *, base: bool, stage: str | None, device: str) -> ModelHandle:
+def _handle(ctx: typer.Context, run: Path, *, base: bool, stage: str | None, device: str) -> ModelHandle:
     artifact = artifact_of(run, stage)
     registry = ctx.obj.registry(_plugin_files(run))
     line = read_line(artifact, registry)
@@ -92,16 +96,17 @@ def _handle(ctx: typer.Context, run: Any, *, base: bool, stage: str | None, devi
     return handle
 
 
-def _tuned(artifact: Any, registry: Any, context: Context) -> ModelHandle:
+def _tuned(artifact: Path, registry: Registry, context: Context) -> ModelHandle:
     adapted = load_artifact(artifact, registry, context)
     return ModelHandle(**{**vars(adapted.handle), "model": adapted.model})
 
 
-def _plugin_files(run: Any) -> Any:
-    from tunesmith.folder import MANIFEST
-    from tunesmith.run import reopen
-
-    return reopen(run)[1].plugin_files if (run / MANIFEST).is_file() else ()
+def _plugin_files(path: Path) -> list[Path]:
+    """The local plugins of the run that `path` is, or is in."""
+    for place in (path.absolute(), *path.absolute().parents[:3]):
+        if (place / MANIFEST).is_file():
+            return reopen(place)[1].plugin_files
+    return []
 
 
 class Stream:

@@ -2,8 +2,8 @@
 
 Importing every plugin's settings costs far more than printing them. A kept listing is used only while all of
 these are as they were: the interpreter, the search path and the times of its folders (a package that comes or
-goes changes them), the plugins that are left out or switched off, and size and time of every file that was imported to make it. A listing with a broken plugin is never kept: what would mend it is
-not known.
+goes changes them), the plugins that are left out or switched off, and size and time of every file that was
+imported to make it. A listing with a broken plugin is never kept: what would mend it is not known.
 """
 
 from __future__ import annotations

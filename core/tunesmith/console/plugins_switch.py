@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import metadata
 from typing import Annotated
 
 import typer
 
 from tunesmith.console.out import next_steps, note
+from tunesmith.discovery import disabled_plugins, entry_points, normal, set_disabled
 from tunesmith.errors import MissingError, nearest
-from tunesmith.registry import GROUP, disabled_plugins, set_disabled
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="A plugin or a distribution.")]
 
@@ -38,11 +37,10 @@ def _known(name: str, also: list[str]) -> None:
     Raises:
         MissingError: with the nearest name.
     """
-    points = list(metadata.entry_points(group=GROUP))
-    plugins = sorted({point.name for point in points})
-    names = {*also, *plugins, *(point.dist.name for point in points if point.dist is not None)}
-    wanted = name.lower().replace("_", "-")
-    if wanted not in {known.lower().replace("_", "-") for known in names}:
+    found = [plugin for plugin, _ in entry_points([])]
+    plugins = sorted({plugin.name for plugin in found})
+    names = {*also, *plugins, *(plugin.distribution for plugin in found)}
+    if normal(name) not in {normal(known) for known in names}:
         near = nearest(name, sorted(names))
         raise MissingError(
             f"there is no plugin named {name!r} here",

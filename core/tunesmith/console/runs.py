@@ -145,7 +145,7 @@ def _draw(found: list[dict[str, Any]]) -> None:
         step = "" if run["step"] is None else str(run["step"])
         total = f"/{run['total_steps']}" if run["total_steps"] else ""
         stage = f" ({run['stage']})" if run["stage"] else ""
-        started = (run["created"] or "")[:16].replace("T", " ")
+        started = (run["created"] or "")[5:16].replace("T", " ")
         table.add_row(
             safe(run["run"]),
             safe(run["status"], STYLES.get(run["status"], "yellow")),

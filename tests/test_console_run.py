@@ -1,0 +1,351 @@
+"""Commands that plan, run, resume, list and use runs, on toy components."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tunesmith.console import main
+
+TOY = Path(__file__).with_name("test_console_toy.py")
+RECIPE = f"""\
+plugins = ["{TOY}"]
+[model]
+source = "toy:one"
+[data]
+use = "pairs"
+path = "pairs.txt"
+[adapter]
+use = "move"
+[trainer]
+use = "pull"
+[[evaluate]]
+use = "distance"
+"""
+PAIRS = "".join(f"question {number}|answer {number}\n" for number in range(8))
+
+Output = tuple[int, str, str]
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
+    """Run a command in a folder with a recipe and its data; only the toy plugin is there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TUNESMITH_CONFIG", str(tmp_path / "config"))
+    monkeypatch.delenv("TUNESMITH_DEBUG", raising=False)
+    monkeypatch.setattr("importlib.metadata.distributions", lambda **_: iter(()))
+    # the disk's and the collector's time decide nothing here
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("gc.collect", lambda: 0)
+    (tmp_path / "recipe.toml").write_text(RECIPE)
+    (tmp_path / "pairs.txt").write_text(PAIRS)
+
+    def invoke(*words: str) -> Output:
+        capsys.readouterr()
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return invoke
+
+
+def as_json(output: Output) -> Any:
+    assert output[0] == 0, output[2]
+    return json.loads(output[1])
+
+
+# --- plan -------------------------------------------------------------------------------------
+def test_plan_prints_components_and_changed_settings(call: Callable[..., Output]) -> None:
+    code, out, err = call("plan", "recipe.toml", "--set", "trainer.steps=9")
+    assert code == 0
+    assert "pairs" in out
+    assert "steps=9" in out
+    assert "rate" not in out
+    assert "next: tunesmith run recipe.toml --set trainer.steps=9" in err
+    assert "rate=0.5" in call("plan", "recipe.toml", "--all")[1]
+
+
+def test_plan_json_holds_every_setting(call: Callable[..., Output]) -> None:
+    plan = as_json(call("plan", "recipe.toml", "--json"))
+    assert plan["stages"][0]["trainer"]["settings"] == {"steps": 4, "rate": 0.5, "fault": "none"}
+
+
+def test_plan_leaves_nothing_behind(call: Callable[..., Output], tmp_path: Path) -> None:
+    before = sorted(tmp_path.iterdir())
+    call("plan", "recipe.toml")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (("plan", "nowhere.toml"), 78, "tunesmith init"),
+        (("plan", "recipe.toml", "--set", "trainer.stesp=3"), 78, "Did you mean 'steps'?"),
+        (("plan", "recipe.toml", "--set", 'trainer.steps="many"'), 78, "trainer.steps"),
+        (("plan", "recipe.toml", "--set", "trainer.steps"), 2, "KEY=VALUE"),
+        (("plan", "recipe.toml", "--set", "adapter.use=moev"), 69, "Did you mean 'move'?"),
+        (("plan", "recipe.toml", "--set", "adapter.use=adalora"), 69, "pip install tunesmith-adalora"),
+        (("plan", "recipe.toml", "--set", "adapter.use=distant"), 69, "no_such_package"),
+        (("run", "recipe.toml", "--set", "data.path=gone.txt"), 65, "gone.txt"),
+        (("rnu",), 2, "Did you mean 'run'?"),
+        (("data", "chekc"), 2, "Did you mean 'data check'?"),
+        (("plan",), 2, "RECIPE"),
+        (("plan", "recipe.toml", "--jsno"), 2, "--json"),
+        (("--no-plugin",), 2, "--no-plugin"),
+        (("resume", "nowhere"), 65, "tunesmith runs"),
+        (("runs", "nowhere"), 65, "tunesmith run RECIPE"),
+    ],
+)
+def test_mistakes_end_in_a_message_and_a_code(
+    call: Callable[..., Output], words: tuple[str, ...], code: int, said: str
+) -> None:
+    got, out, err = call(*words)
+    assert got == code
+    assert said in err
+    assert out == ""
+    assert "Traceback" not in err
+
+
+# --- run --------------------------------------------------------------------------------------
+def test_run_prints_measures_samples_and_what_comes_next(call: Callable[..., Output]) -> None:
+    code, out, err = call("run", "recipe.toml")
+    assert code == 0, err
+    for shown in ("distance", "0.0625", "-94% better", "[0.0525, 0.0725]"):
+        assert shown in out
+    for label in ("source", "base", "tuned", "reference", "seconds", "rows"):
+        assert f"\n{label} " in out
+    assert "question 7 0.94" in out
+    assert "8 read · 6 trained · 2 held out" in out
+    assert "next: tunesmith chat runs/recipe-001" in err
+    assert "train 4/4 · loss 0.0625" in err
+
+
+def test_run_json_is_only_data(call: Callable[..., Output]) -> None:
+    found = as_json(call("run", "recipe.toml", "--json"))
+    assert found["run"] == "runs/recipe-001"
+    assert found["stages"]["main"]["after"]["measures"]["distance"]["value"] == pytest.approx(0.0625)
+
+
+def test_a_preset_fills_the_recipe(call: Callable[..., Output], tmp_path: Path) -> None:
+    head = RECIPE.split("[adapter]")[0]
+    (tmp_path / "short.toml").write_text(f'preset = "quick"\n{head}')
+    assert call("run", "short.toml")[0] == 0
+    assert as_json(call("runs", "--json"))[0]["step"] == 3
+
+
+def test_pipelines_show_each_stage_and_what_was_reused(call: Callable[..., Output], tmp_path: Path) -> None:
+    plugins, _, rest = RECIPE.partition("\n")
+    first = (
+        rest.replace("[[", "[[stages.one.").replace("\n[", "\n[stages.one.").replace("[model]", "[stages.one.model]")
+    )
+    first = first.replace("[stages.one.[stages.one.", "[[stages.one.").replace(
+        "[stages.one.stages.one.", "[stages.one."
+    )
+    second = '[stages.two]\nmodel.from = "one"\ntrainer.use = "pull"\ndata = {use = "pairs", path = "pairs.txt"}\n'
+    (tmp_path / "two.toml").write_text(f"{plugins}\n{first}{second}evaluate = [{{use = 'distance'}}]\n")
+    code, out, err = call("run", "two.toml")
+    assert code == 0, err
+    assert "stage one" in out
+    assert "stage two" in out
+    assert "unchanged" in call("run", "two.toml")[1]
+    assert "unchanged" not in call("run", "two.toml", "--fresh")[1]
+    plan = call("plan", "two.toml")[1]
+    assert "stage one" in plan
+    assert "goes on with its adapter" in plan
+    code, _, err = call("evaluate", "runs/two-001", "--stage", "tow")
+    assert (code, "Did you mean 'two'?" in err) == (2, True)
+
+
+def test_a_defect_of_a_plugin_is_named(call: Callable[..., Output]) -> None:
+    code, _, err = call("run", "recipe.toml", "--set", "trainer.fault=raise")
+    assert code == 69
+    assert "trainer 'pull' of local" in err
+    assert "ZeroDivisionError: planted" in err
+    assert "Traceback" not in err
+    assert "Traceback" in call("--debug", "run", "recipe.toml", "--set", "trainer.fault=raise")[2]
+
+
+def test_an_unforeseen_error_is_one_line(call: Callable[..., Output], monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise KeyError("surprise")
+
+    monkeypatch.setattr("tunesmith.run.start", broken)
+    code, _, err = call("run", "recipe.toml")
+    assert code == 1
+    last = err.strip().splitlines()[-1]
+    assert last.startswith("defect: KeyError: 'surprise'")
+    assert "--debug" in last
+    assert "Traceback" in call("run", "recipe.toml", "--debug")[2]
+
+
+def test_an_interrupt_outside_a_run_exits_130(call: Callable[..., Output], monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tunesmith.console.plan.plan_of", interrupted)
+    assert call("plan", "recipe.toml")[0] == 130
+
+
+# --- stop, resume, runs -----------------------------------------------------------------------
+def test_a_signal_stops_and_resume_goes_on(call: Callable[..., Output]) -> None:
+    code, _, err = call("run", "recipe.toml", "--set", "trainer.fault=signal")
+    assert code == 128 + signal.SIGTERM
+    assert "stopped at step 2 of 4" in err
+    assert "tunesmith resume runs/recipe-001" in err
+    listed = as_json(call("runs", "--json"))[0]
+    assert (listed["status"], listed["step"], listed["checkpoint"]) == ("stopped", 2, 2)
+    assert listed["measure"] == {"name": "distance", "before": 1.0, "after": None, "better": "lower"}
+    code, out, err = call("resume", "runs/recipe-001")
+    assert code == 0, err
+    assert "0.0625" in out
+    assert call("resume", "runs/recipe-001")[0] == 65
+    assert as_json(call("runs", "--json"))[0]["measure"]["after"] == pytest.approx(0.0625)
+
+
+def test_runs_names_an_interrupted_run_and_how_to_go_on(call: Callable[..., Output], tmp_path: Path) -> None:
+    call("run", "recipe.toml")
+    call("run", "recipe.toml", "--set", "trainer.fault=signal")
+    state = tmp_path / "runs" / "recipe-002" / "state.json"
+    state.write_text('{"status": "running"}')  # as a kill leaves it
+    (tmp_path / "runs" / "recipe-002" / "metrics.jsonl").open("a").write('{"stage": "ma')
+    done, interrupted = as_json(call("runs", "--json"))
+    assert done["status"] == "done"
+    assert (done["step"], done["total_steps"]) == (4, 4)
+    assert (interrupted["status"], interrupted["step"]) == ("interrupted", 2)
+    assert interrupted["next"] == "tunesmith resume runs/recipe-002"
+    code, out, err = call("runs")
+    assert code == 0
+    assert "interrupted" in out
+    assert "1 → 0.0625" in out
+    assert "next: tunesmith resume runs/recipe-002" in err
+
+
+def test_runs_marks_a_damaged_folder(call: Callable[..., Output], tmp_path: Path) -> None:
+    call("run", "recipe.toml")
+    (tmp_path / "runs" / "recipe-001" / "manifest.json").write_bytes(b"\xff{")
+    listed = as_json(call("runs", "--json"))
+    assert [run["status"] for run in listed] == ["damaged"]
+    assert "doctor" in listed[0]["next"]
+
+
+def test_an_empty_folder_of_runs_is_no_error(call: Callable[..., Output], tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    assert as_json(call("runs", "--json")) == []
+    assert "no runs" in call("runs")[2]
+
+
+# --- evaluate, chat ---------------------------------------------------------------------------
+def test_evaluate_measures_the_artifact_again(call: Callable[..., Output]) -> None:
+    call("run", "recipe.toml")
+    found = as_json(call("evaluate", "runs/recipe-001", "--json"))
+    assert found["measures"]["distance"]["value"] == pytest.approx(0.0625)
+    assert len(found["samples"]) == 2
+    code, out, err = call("evaluate", "runs/recipe-001", "--use", "distance")
+    assert code == 0, err
+    assert "before" in out
+    assert "now" in out
+    code, _, err = call("evaluate", "runs/recipe-001", "--use", "distanec")
+    assert code == 69
+    assert "Did you mean 'distance'?" in err
+
+
+def test_evaluate_refuses_a_changed_artifact(call: Callable[..., Output], tmp_path: Path) -> None:
+    call("run", "recipe.toml")
+    (tmp_path / "runs" / "recipe-001" / "artifact" / "weight.json").write_text("1.0")
+    code, _, err = call("evaluate", "runs/recipe-001")
+    assert code == 1
+    assert "damaged" in err
+
+
+def test_chat_answers_with_the_tuned_and_the_base_model(call: Callable[..., Output]) -> None:
+    call("run", "recipe.toml")
+    assert call("chat", "runs/recipe-001", "--prompt", "hello")[:2] == (0, "hello 0.94\n")
+    base = as_json(call("chat", "runs/recipe-001/artifact", "--prompt", "hello", "--base", "--json", "--debug"))
+    assert base["answer"] == "hello 0.00"
+    code, _, err = call("chat", "runs/recipe-001", "--prompt", "x" * 90)
+    assert code == 65
+    assert "takes 80" in err
+    assert call("chat", "runs/recipe-001", "--json")[0] == 2
+
+
+def test_a_conversation_ends_with_the_input(call: Callable[..., Output], monkeypatch: pytest.MonkeyPatch) -> None:
+    call("run", "recipe.toml")
+    monkeypatch.setattr(sys, "stdin", io.StringIO(f"hello\n/reset\n{'x' * 90}\nyou\n"))
+    code, out, err = call("chat", "runs/recipe-001")
+    assert code == 0
+    assert out == "hello 0.94\nyou 0.94\n"
+    assert "forgotten" in err
+    assert "takes 80" in err
+
+
+def test_a_run_without_an_artifact_cannot_chat(call: Callable[..., Output]) -> None:
+    call("run", "recipe.toml", "--set", "trainer.fault=signal")
+    code, _, err = call("chat", "runs/recipe-001", "--prompt", "hello")
+    assert code == 65
+    assert "tunesmith resume runs/recipe-001" in err
+
+
+# --- data -------------------------------------------------------------------------------------
+def test_data_check_counts_rows_and_reasons(call: Callable[..., Output], tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text(PAIRS + "no bar\n")
+    words = ("data", "check", "recipe.toml", "--set", "run.max_lost_rows=0.5")
+    found = as_json(call(*words, "--json"))
+    assert found["type"] == "prompt-completion"
+    assert found["ledger"]["rows_in"] == 9
+    (lost,) = found["dropped"]
+    assert (lost["row"], lost["reason"]) == ("pairs.txt:9", "no bar between prompt and completion")
+    out = call(*words)[1]
+    assert "1 x no bar between prompt and completion: pairs.txt:9" in out
+    code, _, err = call("data", "check", "recipe.toml")
+    assert code == 65
+    assert "pairs.txt:9" in err
+
+
+def test_data_show_prints_rows_by_number_and_name(call: Callable[..., Output]) -> None:
+    assert "prompt: question 1\ncompletion: answer 1\n" in call("data", "show", "recipe.toml", "--row", "2")[1]
+    by_name = as_json(call("data", "show", "recipe.toml", "--row", "pairs.txt:3", "--json"))
+    assert by_name == [{"id": "pairs.txt:3", "row": {"prompt": "question 2", "completion": "answer 2"}}]
+    held = as_json(call("data", "show", "recipe.toml", "--part", "validation", "--json"))
+    assert [row["id"] for row in held] == ["pairs.txt:7", "pairs.txt:8"]
+    assert call("data", "show", "recipe.toml", "--row", "99")[0] == 2
+
+
+def test_data_show_marks_what_is_trained(call: Callable[..., Output]) -> None:
+    _, out, err = call("data", "show", "recipe.toml", "--row", "1", "--mask")
+    assert "question 0⟦answer 0⟧" in out
+    assert "1 of 11 tokens are trained" in err
+    row = as_json(call("data", "show", "recipe.toml", "--row", "1", "--mask", "--json"))[0]
+    assert row["supervised"] == 1
+    assert row["tokens"][-1] == {"text": "answer 0", "supervised": True}
+    code, _, err = call("data", "show", "recipe.toml", "--mask", "--set", "trainer.use=blind")
+    assert code == 69
+    assert "offers no preview" in err
+
+
+def test_control_codes_in_rows_do_not_reach_the_terminal(call: Callable[..., Output], tmp_path: Path) -> None:
+    (tmp_path / "pairs.txt").write_text("[bold]\x1b[2Jquestion|answer\n" + PAIRS)
+    out = call("data", "show", "recipe.toml", "--row", "1")[1]
+    assert "[bold]\\x1b[2Jquestion" in out
+    assert "\x1b" not in out
+
+
+def test_colour_only_where_it_is_wanted(call: Callable[..., Output], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\x1b[" in call("plan", "recipe.toml")[1]
+    assert "\x1b[" in call("--help")[1]
+    monkeypatch.setenv("NO_COLOR", "1")
+    for words in (("--help",), ("plugins", "list"), ("rnu",)):
+        _, out, err = call(*words)
+        assert "\x1b[" not in out + err
+    monkeypatch.delenv("FORCE_COLOR")
+    assert "\x1b[" not in call("run", "recipe.toml")[1]
+    assert os.environ["NO_COLOR"] == "1"
