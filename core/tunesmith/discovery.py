@@ -65,7 +65,7 @@ def entry_points(problems: list[Problem]) -> Iterator[tuple[Plugin, metadata.Ent
                 if point.group == GROUP:
                     yield Plugin(point.name, distribution.name, distribution.version, point.value), point
         except Exception as error:
-            plugin = Plugin(name or "unknown", name or "unknown", "0")
+            plugin = Plugin(normal(name) or "unknown", normal(name) or "unknown", "0")
             problems.append(Problem(plugin, f"its metadata is damaged: {type(error).__name__}: {message_of(error)}"))
 
 
