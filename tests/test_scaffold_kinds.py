@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import tomli
+
 from tunesmith import (
     Adapted,
     Context,
@@ -200,7 +201,7 @@ def test_trainer_stops_and_resumes_to_the_same_bits(make: Any, context: Context,
     import copy
 
     trainer = make("trainer")
-    settings = trainer.settings(steps=6, save_every=4)
+    settings = trainer.settings(max_steps=6, save_steps=4)
 
     def fresh() -> Adapted:
         handle = copy.deepcopy(tiny_handle)

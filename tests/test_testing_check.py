@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tunesmith import MissingError, Registry
 from tunesmith.testing import CheckResult, check_plugin
 from tunesmith.testing.scaffold import write_file, write_package
@@ -92,13 +93,23 @@ def test_an_unknown_name_gets_the_nearest_one(light: Registry) -> None:
 
 
 def test_a_disabled_plugin_is_not_checked(light: Registry) -> None:
-    from tunesmith.registry import Plugin, Problem
+    from tunesmith.discovery import Plugin, Problem
 
     off = Plugin("off", "tunesmith-off", "1")
     light.plugins.append(off)
     light.problems.append(Problem(off, "disabled", disabled=True))
     with pytest.raises(MissingError, match="plugins enable off"):
         check_plugin("off", light)
+
+
+def test_damaged_metadata_is_told(light: Registry) -> None:
+    from tunesmith.discovery import Plugin, Problem
+
+    torn = Plugin("torn", "torn", "0")
+    light.problems.append(Problem(torn, "its metadata is damaged: ValueError"))
+    (result,) = check_plugin("torn", light)
+    assert (result.name, result.ok) == ("registers", False)
+    assert "metadata is damaged" in result.detail
 
 
 def test_a_plugin_that_cannot_be_imported_fails_to_register(tmp_path: Path, registry: Registry) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
 from tunesmith import Registry
 from tunesmith.testing import CheckResult, check_plugin
 from tunesmith.testing.scaffold import write_package

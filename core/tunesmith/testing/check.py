@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tunesmith.discovery import Plugin, normal
 from tunesmith.errors import MissingError, nearest
-from tunesmith.registry import Entry, Plugin, Registry
+from tunesmith.registry import Entry, Registry
 from tunesmith.spec import Adapter, Preset
 from tunesmith.testing import checks_listing, checks_settings
 from tunesmith.testing.result import CheckResult, run_check
@@ -72,14 +73,16 @@ def _component(entry: Entry, examples: Examples) -> Iterator[CheckResult]:
 
 def _find(name: str, registry: Registry) -> tuple[list[Plugin], list[Entry]]:
     """The plugins that a name means, and those of their records that are to be checked."""
-    wanted = _normal(name)
-    plugins = [p for p in registry.plugins if wanted in (_normal(p.name), _normal(p.distribution))]
+    wanted = normal(name)
+    # a distribution whose metadata is damaged is known by its problem only
+    known = dict.fromkeys([*registry.plugins, *(problem.plugin for problem in registry.problems)])
+    plugins = [p for p in known if wanted in (normal(p.name), normal(p.distribution))]
     entries = [entry for entry in registry.entries() if entry.plugin in plugins]
     if not plugins:
         entries = [e for e in registry.entries() if name in (e.component.name, e.qualified)]
         plugins = list(dict.fromkeys(entry.plugin for entry in entries))
     if not plugins:
-        names = [*(p.name for p in registry.plugins), *(e.component.name for e in registry.entries())]
+        names = [*(p.name for p in known), *(e.component.name for e in registry.entries())]
         near = nearest(name, names)
         raise MissingError(
             f"there is no plugin or component named {name!r} here",
@@ -97,10 +100,6 @@ def _find(name: str, registry: Registry) -> tuple[list[Plugin], list[Entry]]:
 def _own_examples(entry: Entry, registry: Registry) -> Examples:
     found = getattr(checks_listing.module_of(entry.plugin, registry), "tunesmith_examples", {})
     return found if isinstance(found, Mapping) else {}
-
-
-def _normal(name: str) -> str:
-    return name.strip().lower().replace("_", "-")
 
 
 def failures(results: Sequence[CheckResult]) -> list[str]:

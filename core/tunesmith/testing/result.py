@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tunesmith.errors import TunesmithError
 
-
 #: Libraries that take long to import, and so must wait until a component is used.
 HEAVY = (
     "torch",
@@ -53,8 +52,10 @@ def run_check(name: str, component: str, check: Callable[[], str]) -> CheckResul
         return CheckResult(name, True, check(), component)
     except Failed as failure:
         return CheckResult(name, False, str(failure), component)
-    except (Exception, SystemExit) as error:
-        # a plugin is a stranger's code: whatever it raises is a finding
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # a plugin is a stranger's code: whatever it raises is a finding, be it SystemExit or a library's panic
         return CheckResult(name, False, explain(error), component)
 
 

@@ -37,6 +37,8 @@ tunesmith plugins check $name
 tunesmith run recipe.toml
 ```
 
+The recipe uses other plugins too: `pip install "tunesmith[all]"` brings them.
+
 The tests run the same checks: `python -m pytest`.
 """
 

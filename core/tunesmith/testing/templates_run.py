@@ -16,15 +16,15 @@ from tunesmith import Gt, Settings, Trainer, hookimpl
 
 @dataclass(frozen=True, kw_only=True)
 class $Class(Settings):
-    steps: Annotated[int, Gt(0)] = 100
+    max_steps: Annotated[int, Gt(0)] = 100
     """Optimizer steps."""
     learning_rate: Annotated[float, Gt(0)] = 1e-3
     """Rate of AdamW; constant."""
-    gradient_accumulation: Annotated[int, Gt(0)] = 4
+    gradient_accumulation_steps: Annotated[int, Gt(0)] = 4
     """Rows a step."""
     max_length: Annotated[int, Gt(1)] = 512
     """Longest row in tokens; what is longer is cut, and the ledger says so."""
-    save_every: Annotated[int, Gt(0)] = 50
+    save_steps: Annotated[int, Gt(0)] = 50
     """Steps between two checkpoints."""
 
 
@@ -56,7 +56,7 @@ from $module.checkpoint import restore, save
 
 
 def train(models: Mapping[str, Adapted], data: Dataset, settings: $Class, context: Context) -> TrainResult:
-    adapted, total, begun = models["model"], settings.steps, time.monotonic()
+    adapted, total, begun = models["model"], settings.max_steps, time.monotonic()
     rows = tokenize(adapted, data, settings, context)
     optimizer = torch.optim.AdamW(list(adapted.trainable().values()), lr=settings.learning_rate, weight_decay=0.0)
     step = restore(adapted, optimizer, context) if context.resume else 0
@@ -66,7 +66,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: $Class, contex
     while step < total:
         step += 1
         torch.manual_seed(context.seed + step)
-        chosen = random.Random(context.seed + step).choices(rows, k=settings.gradient_accumulation)
+        chosen = random.Random(context.seed + step).choices(rows, k=settings.gradient_accumulation_steps)
         loss = sum(backward(adapted, ids, len(chosen)) for ids in chosen)
         if not math.isfinite(loss):
             raise NumericalError(f"the loss is {loss} at step {step}", fix="Lower `learning_rate` in [trainer].")
@@ -76,7 +76,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: $Class, contex
         tokens += sum(ids.shape[1] for ids in chosen)
         context.reporter.progress(step, total, {"loss": loss, "learning_rate": settings.learning_rate})
         last = step == total or bool(context.stop)
-        if last or step % settings.save_every == 0:
+        if last or step % settings.save_steps == 0:
             save(adapted, optimizer, step, context)
         if last:
             break
@@ -171,5 +171,5 @@ use = "full"
 
 [trainer]
 use = "$component"
-steps = 100
+max_steps = 100
 """
