@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tunesmith import Context, ModelHandle, Registry
 from tunesmith.testing import tiny_tokenizer
+from tunesmith.testing.scaffold import write_file
 from tunesmith.testing.tiny import weights_digest
 
 
@@ -19,6 +22,34 @@ def test_importing_the_kit_imports_no_heavy_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_public_name_is_there_and_others_are_not() -> None:
+    import tunesmith.testing
+
+    assert all(getattr(tunesmith.testing, name) is not None for name in tunesmith.testing.__all__)
+    with pytest.raises(AttributeError, match="no_such"):
+        tunesmith.testing.no_such  # noqa: B018
+
+
+def test_checking_leaves_generators_and_threads_as_they_were(tmp_path: Path, check_plugin: Any) -> None:
+    import random
+
+    import numpy
+    import torch
+
+    def drawn() -> tuple[float, float, float, int]:
+        return random.random(), float(numpy.random.rand()), float(torch.rand(1)), torch.get_num_threads()
+
+    random.seed(1)
+    numpy.random.seed(1)
+    torch.manual_seed(1)
+    expected = drawn()
+    random.seed(1)
+    numpy.random.seed(1)
+    torch.manual_seed(1)
+    check_plugin(write_file(tmp_path / "steady_method.py"))
+    assert drawn() == expected
 
 
 def test_the_registry_fixture_finds_nothing_by_itself(registry: Registry) -> None:

@@ -135,9 +135,10 @@ def distance(a: Any, b: Any) -> float:
 @contextmanager
 def steady() -> Iterator[None]:
     """One thread, so that results repeat bit by bit; the caller's generators and threads are put back."""
+    import numpy
     import torch
 
-    threads, state = torch.get_num_threads(), random.getstate()
+    threads, state, numbers = torch.get_num_threads(), random.getstate(), numpy.random.get_state()
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
@@ -145,3 +146,4 @@ def steady() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         random.setstate(state)
+        numpy.random.set_state(numbers)
