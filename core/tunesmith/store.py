@@ -86,7 +86,8 @@ def write_file(path: Path, text: str) -> None:
     """Replace a file atomically and durably."""
     temporary = path.with_name(f"{STAGING}{path.name}")
     with disk_errors(path):
-        with temporary.open("w", encoding="utf-8") as file:
+        # a lone surrogate (out of somebody's data) becomes \\udXXX, which is its escape in JSON
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
@@ -101,7 +102,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def digests_of(folder: Path) -> dict[str, str]:
     """sha256 of every file below `folder`, by relative path."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != DIGESTS)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / DIGESTS)
     return {path.relative_to(folder).as_posix(): sha256_file(path) for path in files}
 
 
@@ -122,7 +123,8 @@ def commit_folder(target: Path, build: Callable[[Path], None]) -> Path:
         try:
             staging.mkdir()
             build(staging)
-            (staging / DIGESTS).write_text(json.dumps(digests_of(staging), indent=1) + "\n", encoding="utf-8")
+            # no newline at the end: then every cut, of one byte even, leaves no JSON
+            (staging / DIGESTS).write_text(json.dumps(digests_of(staging), indent=1), encoding="utf-8")
             for path in staging.rglob("*"):
                 fsync(path)
             fsync(staging)
@@ -130,9 +132,13 @@ def commit_folder(target: Path, build: Callable[[Path], None]) -> Path:
                 replaced = target.parent / f"{STAGING}old-{target.name}-{os.getpid()}"
                 shutil.rmtree(replaced, ignore_errors=True)
                 os.rename(target, replaced)
-                os.rename(staging, target)
+                try:
+                    os.rename(staging, target)
+                except BaseException:
+                    os.rename(replaced, target)
+                    raise
                 fsync(target.parent)
-                shutil.rmtree(replaced)
+                shutil.rmtree(replaced, ignore_errors=True)  # committed: what is left goes at the next start
             else:
                 os.rename(staging, target)
                 fsync(target.parent)
@@ -151,14 +157,17 @@ def damage(folder: Path) -> list[str]:
         return [f"{DIGESTS}: {error}"]
     problems = []
     for name, digest in expected.items():
-        path = folder / name
-        if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
-            problems.append(f"{name}: leads out of the folder")
-        elif not path.is_file():
-            problems.append(f"{name}: missing")
-        elif sha256_file(path) != digest:
-            problems.append(f"{name}: its content changed since it was written")
-    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+        try:
+            path = folder / name
+            if path.is_symlink() or not path.resolve().is_relative_to(folder.resolve()):
+                problems.append(f"{name}: leads out of the folder")
+            elif not path.is_file():
+                problems.append(f"{name}: missing")
+            elif sha256_file(path) != digest:
+                problems.append(f"{name}: its content changed since it was written")
+        except (OSError, ValueError) as error:  # a device that fails, a name that no file can have
+            problems.append(f"{name!r}: {error}")
+    present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink() or path.is_file()}
     problems.extend(
         f"{name}: was not there when it was written" for name in sorted(present - set(expected) - {DIGESTS})
     )
@@ -219,12 +228,13 @@ def newest_good(folder: Path, say: Callable[[str], None]) -> Path | None:
 
 
 def rotate(folder: Path, keep: int, pinned: Sequence[Path] = ()) -> list[Path]:
-    """Remove all but the newest `keep` checkpoints (by step number) and the pinned ones."""
+    """Remove all but the newest `keep` checkpoints (by step number, at least one) and the pinned ones."""
     removed = []
-    for path in checkpoints(folder)[: -keep if keep > 0 else None]:
-        if path not in pinned:
-            doomed = folder / f"{STAGING}{path.name}"
-            os.rename(path, doomed)
-            shutil.rmtree(doomed)
-            removed.append(path)
+    with disk_errors(folder):
+        for path in checkpoints(folder)[: -max(1, keep)]:
+            if path.name not in {pin.name for pin in pinned}:
+                doomed = folder / f"{STAGING}{path.name}"
+                os.rename(path, doomed)
+                shutil.rmtree(doomed)
+                removed.append(path)
     return removed
