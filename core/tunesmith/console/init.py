@@ -106,8 +106,8 @@ def _loader(registry: Registry, data: str | None) -> tuple[Entry, dict[str, Any]
         entry = registry.find("loader", name, where=f"--data {data}")
         key = "path" if "path" in _names(entry) else next((f.name for f in _fields(entry) if f.required), "source")
         given = {key: data}
-    if "validation" in _names(entry):
-        given["validation"] = 0.1
+    if any(field.name == "validation" and field.type.startswith("float") for field in _fields(entry)):
+        given["validation"] = 0.1  # a share of the rows
     return entry, given
 
 

@@ -46,11 +46,13 @@ class Track:
         self.metrics: dict[str, float] = {}
         self.losses: deque[float] = deque(maxlen=recent)
         self._first: tuple[int, float] | None = None
+        self._last = self.begun
 
     def update(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Take in one report."""
+        self._last = time.monotonic()
         if self._first is None:
-            self._first = (step, time.monotonic())
+            self._first = (step, self._last)
         self.step, self.total = step, total
         self.metrics.update(metrics)
         if "loss" in metrics:
@@ -67,7 +69,8 @@ class Track:
         if self._first is None or self.step <= self._first[0] or self.total <= self.step:
             return None
         step, begun = self._first
-        return (time.monotonic() - begun) / (self.step - step) * (self.total - self.step)
+        left = (self._last - begun) / (self.step - step) * (self.total - self.step)
+        return max(0.0, left - (time.monotonic() - self._last))
 
     def figures(self) -> list[str]:
         """Loss, learning rate, speed and memory, as far as they are known."""

@@ -15,7 +15,7 @@ from rich.text import Text
 from tunesmith.console.out import data_console, next_steps, number, safe, seconds
 
 SAMPLES = 5
-LINES, LETTERS = 8, 480  # of a source or an answer that is shown
+LINES, LETTERS = 10, 480  # of a source or an answer that is shown
 
 Measures = Mapping[str, Mapping[str, Any]]
 
@@ -62,20 +62,25 @@ def measures_table(columns: Mapping[str, Measures]) -> Table:
     Args:
         columns: heading -> measures by name. A measurement that lacks a measure leaves its cell empty.
     """
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), expand=False)
-    table.add_column("measure", style="bold", overflow="fold")
     compared = list(columns.values())
     first, last = compared[0], compared[-1]
-    narrow = len(compared) > 2  # then only the last one shows its interval
-    for heading, found in columns.items():
-        table.add_column(f"{heading}  [95 % interval]" if found is last else heading)
+    counts = sorted({str(measure.get("n") or "?") for measure in last.values()})
+    caption = "in brackets: the 95 % interval" + (f", over {counts[0]} rows" if len(counts) == 1 else "")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+    table.caption, table.caption_justify, table.caption_style = caption, "left", "dim"
+    table.add_column("measure", style="bold", overflow="fold")
+    for heading in columns:
+        table.add_column(heading)
     table.add_column("change", justify="right", no_wrap=True)
-    table.add_column("rows", justify="right", no_wrap=True, style="dim")
+    if len(counts) > 1:
+        table.add_column("rows", justify="right", no_wrap=True, style="dim")
+    narrow = len(compared) > 2  # then only the last one shows its interval
     for name, measure in last.items():
         cells = [_cell(found.get(name), last=found is last, narrow=narrow) for found in compared]
         unit = f" ({measure['unit']})" if measure.get("unit") else ""
         change = Text("") if first is last else _change(first.get(name), measure)
-        table.add_row(safe(f"{name}{unit}"), *cells, change, str(measure.get("n") or ""))
+        rows = [str(measure.get("n") or "?")] if len(counts) > 1 else []
+        table.add_row(safe(f"{name}{unit}"), *cells, change, *rows)
     return table
 
 
@@ -84,7 +89,7 @@ def _cell(measure: Mapping[str, Any] | None, *, last: bool, narrow: bool) -> Tex
         return Text("")
     text = Text(number(measure["value"]), style="bold" if last else "")
     if (last or not narrow) and measure.get("low") is not None and measure.get("high") is not None:
-        text.append(f"  [{number(measure['low'])}, {number(measure['high'])}]", style="not bold dim")
+        text.append(f" [{number(measure['low'], 3)}, {number(measure['high'], 3)}]", style="not bold dim")
     return text
 
 
