@@ -64,7 +64,11 @@ def test_a_committed_folder_verifies_and_leaves_nothing_beside_it(tmp_path: Path
 
 def test_digests_of_a_folder_inside_are_content_like_any_other(tmp_path: Path) -> None:
     inner = commit_folder(tmp_path / "inner", build("one"))
-    outer = commit_folder(tmp_path / "outer", lambda folder: shutil.copytree(inner, folder / "parent") and None)
+
+    def around(folder: Path) -> None:
+        shutil.copytree(inner, folder / "parent")
+
+    outer = commit_folder(tmp_path / "outer", around)
     assert damage(outer) == []
     (outer / "parent" / DIGESTS).write_text("{}")
     assert damage(outer) == [f"parent/{DIGESTS}: its content changed since it was written"]

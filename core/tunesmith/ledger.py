@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import DataError
+from tunesmith.store import write_file
 
 SHOWN = 5  # rows named in an error or a listing
 
@@ -115,4 +116,4 @@ class Ledger:
         """Write the summary and then one JSON object an entry, a line each."""
         lines = [json.dumps({"summary": self.summary()}, ensure_ascii=False)]
         lines.extend(json.dumps(vars(entry), ensure_ascii=False) for entry in self.entries)
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_file(path, "\n".join(lines) + "\n")
