@@ -19,7 +19,7 @@ def dataclass_fields(reference: str) -> list[str] | None:
     module, _, name = reference.partition(":")
     try:
         return sorted(_fields(module, name))
-    except (LookupError, OSError, SyntaxError):
+    except (LookupError, OSError, SyntaxError, ValueError, RecursionError):
         return None
 
 
@@ -34,12 +34,23 @@ def _fields(module: str, name: str) -> set[str]:
                 if isinstance(item, ast.AnnAssign)
                 and isinstance(item.target, ast.Name)
                 and "ClassVar" not in ast.unparse(item.annotation)
+                and not _derived(item.value)
             }
             for base in node.bases:
-                if isinstance(base, ast.Name) and base.id != "object":
+                if not isinstance(base, ast.Name):  # `library.Class`, `Generic[T]`
+                    raise LookupError(ast.unparse(base))
+                if base.id != "object":
                     found |= _fields(*_imported(tree, base.id, module, path))
             return found
     return _fields(*_imported(tree, name, module, path))
+
+
+def _derived(value: ast.expr | None) -> bool:
+    """Whether a field's default says that nobody may pass it: `field(init=False)`."""
+    return isinstance(value, ast.Call) and any(
+        item.arg == "init" and isinstance(item.value, ast.Constant) and item.value.value is False
+        for item in value.keywords
+    )
 
 
 def _imported(tree: ast.Module, name: str, module: str, path: Path) -> tuple[str, str]:
