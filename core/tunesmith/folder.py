@@ -10,7 +10,8 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -27,6 +28,7 @@ METRICS = "metrics.jsonl"
 EVENTS = "events.jsonl"
 RESULTS = "results.json"
 LOCK = "lock"
+LOCK_ATTEMPTS = 5
 
 #: Libraries whose versions decide a result, as far as they are installed.
 RECORDED = (
@@ -54,6 +56,7 @@ class RunFolder:
     path: Path
     _lock: TextIO | None = field(default=None, repr=False)
     _begun: float = field(default_factory=time.monotonic, repr=False)
+    _appended: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
     def create(cls, base: Path, name: str) -> RunFolder:
@@ -64,7 +67,7 @@ class RunFolder:
         """
         safe = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-") or "run"
         check_writable(base)
-        with disk_errors(base):
+        with _no_folder(base):
             base.mkdir(parents=True, exist_ok=True)
             taken = [
                 int(m.group(1)) for p in base.iterdir() if (m := re.fullmatch(re.escape(safe) + r"-(\d+)", p.name))
@@ -99,14 +102,21 @@ class RunFolder:
         Raises:
             LockedError: another process holds it: who, where, since when.
         """
-        file = (self.path / LOCK).open("a+", encoding="utf-8")
-        file.seek(0)
-        holder = _parsed(file.read())
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            elsewhere = holder.get("host") not in (None, socket.gethostname()) and self.state["status"] == "running"
-        except BlockingIOError:
-            elsewhere = True
+        with _no_folder(self.path):
+            file = (self.path / LOCK).open("a+", encoding="utf-8", errors="replace")
+        for attempt in range(
+            LOCK_ATTEMPTS
+        ):  # somebody may hold it for an instant, to look at it or to write their name
+            file.seek(0)
+            holder = _parsed(file.read())
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                elsewhere = holder.get("host") not in (None, socket.gethostname()) and self.state["status"] == "running"
+                break
+            except BlockingIOError:
+                elsewhere = True
+                if attempt < LOCK_ATTEMPTS - 1:
+                    time.sleep(0.02)
         if elsewhere:
             file.close()
             raise LockedError(
@@ -134,7 +144,7 @@ class RunFolder:
         path = self.path / LOCK
         if not path.is_file():
             return {}
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", errors="replace") as file:
             holder = _parsed(file.read())
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -196,13 +206,20 @@ class RunFolder:
         """Drop a stage's metrics after `step`: they were never committed and will come again."""
         path = self.path / METRICS
         if path.exists():
-            kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _keeps(line, stage, step)]
+            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+            kept = [line for line in lines if _keeps(line, stage, step)]
             write_file(path, "".join(f"{line}\n" for line in kept))
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         path = self.path / name
-        with disk_errors(path), path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record, ensure_ascii=False, default=str) + "\n")
+        text = json.dumps(record, ensure_ascii=False, default=str) + "\n"
+        with disk_errors(path), path.open("a+b") as file:
+            if name not in self._appended and file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":  # a crash cut the last line: the next one must not grow out of it
+                    text = f"\n{text}"
+            file.write(text.encode("utf-8", errors="backslashreplace"))
+        self._appended.add(name)
 
 
 def check_writable(base: Path) -> None:
@@ -214,17 +231,33 @@ def check_writable(base: Path) -> None:
     from tunesmith.errors import DiskError
 
     existing = base
-    while not existing.exists() and existing != existing.parent:
+    while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     reason = None
     if not existing.is_dir():
-        reason = f"{existing} is a file, not a folder"
+        reason = f"{existing} is {'a link to nothing' if existing.is_symlink() else 'a file, not a folder'}"
     elif not os.access(existing, os.W_OK | os.X_OK):
         reason = f"{existing} cannot be written by this user"
     if reason:
         raise DiskError(
             f"no run folder can be made below {base}: {reason}", where=str(base), fix="Choose another [run] folder."
         )
+
+
+@contextmanager
+def _no_folder(place: Path) -> Iterator[None]:
+    """Turn whatever the file system says against a run folder into a `DiskError`."""
+    from tunesmith.errors import DiskError
+
+    try:
+        with disk_errors(place):
+            yield
+    except OSError as error:
+        raise DiskError(
+            f"no run folder can be made or used at {place}: {error.strerror or error}",
+            where=str(place),
+            fix="Choose another [run] folder.",
+        ) from error
 
 
 def environment() -> dict[str, Any]:
@@ -260,4 +293,4 @@ def _parsed(text: str) -> dict[str, Any]:
 
 
 def _parsed_file(path: Path) -> dict[str, Any]:
-    return _parsed(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return _parsed(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else {}
