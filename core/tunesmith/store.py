@@ -97,7 +97,7 @@ def write_file(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically and durably."""
-    write_file(path, json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True) + "\n")
+    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def digests_of(folder: Path) -> dict[str, str]:
