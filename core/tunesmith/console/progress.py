@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from typing import Any, TextIO
 
 from tunesmith.console.out import number, seconds, size
@@ -20,8 +21,20 @@ INTERVAL = 10.0  # seconds between plain lines
 
 @contextmanager
 def reporter(stream: TextIO | None = None, interval: float = INTERVAL) -> Iterator[Reporter]:
-    """The reporter that fits the stream: live on a terminal, plain lines elsewhere."""
+    """The reporter that fits the stream: live on a terminal, plain lines elsewhere.
+
+    Meanwhile what plugins print goes to the stream too, since stdout is for data, and libraries' notes to their
+    own developers are left out (python -W default shows them).
+    """
     stream = stream or sys.stderr
+    with redirect_stdout(stream), warnings.catch_warnings():
+        if not sys.warnoptions:
+            for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
+                warnings.simplefilter("ignore", category)
+        yield from _fitting(stream, interval)
+
+
+def _fitting(stream: TextIO, interval: float) -> Iterator[Reporter]:
     if stream.isatty() and os.environ.get("TERM") != "dumb":
         from tunesmith.console.live import LiveReporter
 
@@ -51,7 +64,7 @@ class Track:
     def update(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         """Take in one report."""
         self._last = time.monotonic()
-        if self._first is None:
+        if self._first is None or step <= self.step:  # a second evaluator counts from 1 again
             self._first = (step, self._last)
         self.step, self.total = step, total
         self.metrics.update(metrics)
