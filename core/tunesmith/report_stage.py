@@ -1,0 +1,205 @@
+"""The report's part about one stage: measures, answers, training, data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tunesmith.chart import line_chart
+from tunesmith.ledger import SHOWN
+from tunesmith.markup import Html, element, joined, pairs, table
+
+LETTERS = 2000  # of a source or an answer that is shown
+
+FATES = {
+    "rows read": "rows_in",
+    "trained": "trained",
+    "held out": "held_out",
+    "dropped": "dropped",
+    "truncated": "truncated",
+}
+
+PHASES = ("load data", "load model", "evaluate before", "train", "evaluate after", "commit")
+
+
+def stage_section(
+    place: Path,
+    plan: Mapping[str, Any],
+    result: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    heading: str | None,
+) -> Html:
+    """One stage.
+
+    Args:
+        place: the stage's folder.
+        plan: the stage in the manifest.
+        result: the stage in `results.json`.
+        metrics: its lines of `metrics.jsonl`.
+        heading: the stage's name where there are several.
+    """
+    parts: list[Html] = [element("h2", f"Stage {heading}")] if heading else []
+    parts.append(element("p", _in_words(plan), class_="dim"))
+    if result.get("reused"):
+        parts.append(element("p", f"Unchanged; taken from {result['reused']}."))
+    before, after = result.get("before", {}), result.get("after", {})
+    parts.append(_figures(result))
+    taken = sorted(
+        result.get("seconds", {}).items(), key=lambda item: PHASES.index(item[0]) if item[0] in PHASES else 99
+    )
+    seconds = [(phase, f"{value:,.1f}") for phase, value in taken]
+    for name, part in (
+        ("Measures", _measures(before.get("measures", {}), after.get("measures", {}))),
+        ("Answers", _samples(before.get("samples", []), after.get("samples", []))),
+        ("Training", _charts(metrics)),
+        ("Data", _ledger(result.get("ledger", {}), place)),
+        ("Time", table(("phase", "seconds"), seconds, numeric=("seconds",))),
+        ("Facts", pairs(_flat(result.get("facts", {})))),
+    ):
+        if part:
+            parts.extend((element("h3" if heading else "h2", name), part))
+    return joined(parts)
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    """The objects in a log, one a line; a line that a crash cut short is left out."""
+    if not path.is_file():
+        return []
+    found = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict):
+            found.append(value)
+    return found
+
+
+# --- what it was ----------------------------------------------------------------------------------
+def _in_words(plan: Mapping[str, Any]) -> str:
+    """Which adapter, base model and trainer the stage is made of."""
+    role: Mapping[str, Any] = next(iter(plan.get("roles", [])), {})
+    base = role.get("model", {}).get("settings", {}).get("source") or role.get("from")
+    adapter, trainer = role.get("adapter", {}).get("name"), plan.get("trainer", {}).get("name")
+    told = [adapter, f"on {base}" if base else None, f"trained with {trainer}" if trainer else None]
+    return " ".join(filter(None, told))
+
+
+def _figures(result: Mapping[str, Any]) -> Html:
+    training, tokens = result.get("training", {}), result.get("facts", {}).get("tokens", {})
+    figures: dict[str, str] = {}
+    if "steps" in training:
+        figures["steps"] = f"{training['steps']:,} of {training['total_steps']:,}"
+    if training.get("seconds"):
+        figures["training time"] = f"{training['seconds']:,.1f} s"
+        figures["tokens a second"] = f"{training.get('tokens', 0) / training['seconds']:,.0f}"
+    if training.get("parameters"):
+        moved, total = training["trainable_parameters"], training["parameters"]
+        figures["trainable parameters"] = f"{moved:,} of {total:,} ({moved / total:.2%})"
+    if isinstance(tokens, Mapping) and tokens.get("tokens"):
+        wanted, total = tokens.get("supervised_tokens", 0), tokens["tokens"]
+        figures["supervised tokens"] = f"{wanted:,} of {total:,} ({wanted / total:.1%})"
+    return pairs(figures.items())
+
+
+def _charts(metrics: Sequence[Mapping[str, Any]]) -> Html:
+    drawn = []
+    for title, key in (("loss", "loss"), ("learning rate", "learning_rate")):
+        points = [(line["step"], line[key]) for line in metrics if isinstance(line.get(key), (int, float))]
+        drawn.append(line_chart(title, points, "step"))
+    loss, rate = drawn
+    return joined([loss, element("div", rate, class_="small") if rate else ""])
+
+
+# --- what it came to ------------------------------------------------------------------------------
+def _measures(before: Mapping[str, Any], after: Mapping[str, Any]) -> Html:
+    rows = []
+    for name, measure in after.items():
+        earlier = before.get(name)
+        unit = element("small", measure["unit"]) if measure.get("unit") else ""
+        label = joined([name, unit])
+        rows.append((label, _value(earlier), _value(measure), _change(earlier, measure), measure.get("n") or ""))
+    heads = ("measure", "before", "after", "change", "rows")
+    told = element("p", "On held-out rows, with the 95 % interval below each figure.", class_="dim")
+    return joined([told, table(heads, rows, numeric=heads[1:])]) if rows else Html("")
+
+
+def _value(measure: Mapping[str, Any] | None) -> Html | str:
+    """A measure with its 95 % interval below it."""
+    if measure is None:
+        return ""
+    if measure.get("low") is None or measure.get("high") is None:
+        return _number(measure["value"])
+    interval = element("small", f"{_number(measure['low'])} to {_number(measure['high'])}")
+    return joined([_number(measure["value"]), interval])
+
+
+def _change(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> Html | str:
+    if before is None:
+        return ""
+    difference = after["value"] - before["value"]
+    if not difference:
+        return "none"
+    share = f"{difference / abs(before['value']):+.0%}" if before["value"] else f"{difference:+.3g}"
+    better = (difference > 0) == (after["better"] == "higher")
+    word, style = ("better", "good") if better else ("worse", "bad")
+    return element("span", share, element("small", word), class_=style)
+
+
+def _samples(before: Sequence[Mapping[str, str]], after: Sequence[Mapping[str, str]]) -> Html:
+    """Up to five rows: source, base answer, tuned answer, reference."""
+    base = {sample["row"]: sample["answer"] for sample in reversed(before)}
+    tuned = {sample["row"]: sample for sample in reversed(after)}
+    shown = []
+    for row, sample in list(reversed(tuned.items()))[:SHOWN]:
+        answers = {"base": base.get(row), "tuned": sample["answer"], "reference": sample["reference"] or None}
+        blocks = [
+            element("div", element("h4", label), element("div", _cut(text) or "(nothing)", class_="text"), class_=label)
+            for label, text in answers.items()
+            if text is not None
+        ]
+        source = element("pre", _cut(sample["prompt"]))
+        grid = element("div", *blocks, class_="answers")
+        shown.append(element("div", element("h3", row), source, grid, class_="sample"))
+    return joined(shown)
+
+
+def _ledger(ledger: Mapping[str, Any], place: Path) -> Html:
+    if not ledger:
+        return Html("")
+    counts = [(name, f"{ledger[key]:,}") for name, key in FATES.items() if key in ledger]
+    entries = lines_of(place / "ledger.jsonl")
+    rows = []
+    for fate in ("dropped", "truncated"):
+        for reason, count in ledger.get(f"{fate}_reasons", {}).items():
+            met = [entry for entry in entries if (entry.get("fate"), entry.get("reason")) == (fate, reason)]
+            named = [f"{e['row']} ({e['detail']})" if e.get("detail") else str(e["row"]) for e in met[:SHOWN]]
+            rows.append((fate, reason, ", ".join(named + ["…"] * (len(met) > SHOWN)), f"{count:,}"))
+    return joined([pairs(counts), table(("fate", "reason", "first rows", "rows"), rows, numeric=("rows",))])
+
+
+# --- helpers --------------------------------------------------------------------------------------
+def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """The leaves of nested data, named by their path."""
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        found.extend(_flat(value, f"{name} · ") if isinstance(value, Mapping) else [(name, _plain(value))])
+    return found
+
+
+def _plain(value: Any) -> str:
+    return _number(value) if isinstance(value, float) else str(value)
+
+
+def _cut(text: str) -> str:
+    text = text.strip("\n")
+    return text if len(text) <= LETTERS else f"{text[:LETTERS]}…"
+
+
+def _number(value: float) -> str:
+    """A figure for a person: four significant digits."""
+    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
