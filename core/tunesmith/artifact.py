@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -109,7 +110,9 @@ def load_base(line: Line, registry: Registry, context: Context) -> ModelHandle:
     context = context.with_(folder=line.folder)
     if line.parent is not None:
         parent = load_artifact(line.parent, registry, context)
-        handle = replace(parent.handle, model=parent.merge())
+        merging = read_line(line.parent, registry).adapter
+        with guarded(merging) if merging else nullcontext():
+            handle = replace(parent.handle, model=parent.merge())
     else:
         assert line.model is not None
         quantization = Quantization(name="")

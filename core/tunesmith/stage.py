@@ -12,6 +12,7 @@ from typing import Any
 
 from tunesmith import artifact
 from tunesmith.adapted import Adapted, DisabledView, ModelHandle
+from tunesmith.card import model_card
 from tunesmith.context import Context
 from tunesmith.errors import DataError, PluginError, Stopped
 from tunesmith.folder import RunFolder, now
@@ -19,10 +20,11 @@ from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
-from tunesmith.spec import Evaluation, Evaluator, Trainer, TrainResult
+from tunesmith.spec import Evaluation, Evaluator, Measure, Sample, Trainer, TrainResult
 from tunesmith.store import checkpoint_step, clean_staging, damage, newest_good, write_json
 
 BEFORE = "evaluation-before.json"
+RESULT = "result.json"  # written last: a stage that has one is finished
 
 
 @dataclass
@@ -43,6 +45,12 @@ class StageResult:
     def describe(self) -> dict[str, Any]:
         """The result as JSON-ready data."""
         return {**asdict(self), "artifact": str(self.artifact)}
+
+    @classmethod
+    def read(cls, place: Path, name: str) -> StageResult:
+        """The result of a finished stage, from its folder."""
+        described = json.loads((place / RESULT).read_text(encoding="utf-8"))
+        return cls(**{**described, "name": name, "artifact": place / "artifact"})
 
 
 class StageRun:
@@ -93,8 +101,11 @@ class StageRun:
         self._timed("commit", lambda: self._commit(main))
         for use in self.stage.exporters:
             with guarded(use):
-                self.result.exports.append(str(use.call(self.result.artifact, use.settings, self.context)))
-        write_json(self.place / "result.json", self.result.describe())
+                made = use.call(self.result.artifact, use.settings, self.context)
+            if not isinstance(made, Path):
+                raise wrong_type(use, "the Path of what it wrote", made)
+            self.result.exports.append(str(made))
+        write_json(self.place / RESULT, self.result.describe())
         return self.result
 
     # --- the parts ----------------------------------------------------------------------------
@@ -123,22 +134,25 @@ class StageRun:
             if first:
                 self.result.before = self._evaluated_before(Adapted(handle), data)
             adapted = artifact.adapt(handle, line.adapter, self.context)
-        self._check_trainable(role, adapted)
+        if line.adapter:
+            with guarded(line.adapter):
+                self._check_trainable(role, adapted)
         return adapted
 
     def _check_trainable(self, role: RolePlan, adapted: Adapted) -> None:
+        if not role.role.trainable:
+            return
         trainable = adapted.trainable()
-        if role.role.trainable and not trainable:
+        moved = sum(p.numel() for p in trainable.values())
+        if not moved:
             raise PluginError(
                 f"role {role.role.name!r}: the adapter leaves nothing to train",
                 fix="Check the adapter's targets: `tunesmith plugins show NAME` lists its settings.",
             )
-        if role.role.trainable:
-            moved = sum(p.numel() for p in trainable.values())
-            total = sum(p.numel() for p in adapted.model.parameters())
-            self.result.training["trainable_parameters"] = moved
-            self.result.training["parameters"] = total
-            self.context.reporter.say(f"training {moved:,} of {total:,} parameters ({moved / total:.2%})")
+        total = sum(p.numel() for p in adapted.model.parameters())
+        self.result.training["trainable_parameters"] = moved
+        self.result.training["parameters"] = total
+        self.context.reporter.say(f"training {moved:,} of {total:,} parameters ({moved / total:.2%})")
 
     def _train(self, roles: dict[str, Adapted], data: Dataset) -> TrainResult:
         use = self.stage.trainer
@@ -176,7 +190,7 @@ class StageRun:
             "created": now(),
             "plugins": dict(self.plan.plugins),
         }
-        text = _model_card(self.stage, self.result, adapted)
+        text = model_card(self.stage, self.result, adapted)
         artifact.commit(self.result.artifact, line, adapted, card, text)
 
     # --- helpers ------------------------------------------------------------------------------
@@ -190,9 +204,11 @@ class StageRun:
         self.context.check_stop(name)
         self.context.reporter.phase(name)
         self.folder.event("phase", stage=self.stage.name, phase=name)
-        begun = time.monotonic()
+        begun, earlier = time.monotonic(), sum(self.result.seconds.values())
         value = part()
-        self.result.seconds[name] = round(time.monotonic() - begun, 3)
+        # a phase may hold another one, whose seconds are its own
+        inside = sum(self.result.seconds.values()) - earlier
+        self.result.seconds[name] = round(time.monotonic() - begun - inside, 3)
         gc.collect()
         return value
 
@@ -203,9 +219,9 @@ def stage_folder(run: Path, name: str) -> Path:
 
 
 def reusable(stage: StagePlan, place: Path) -> Path | None:
-    """The artifact in a stage folder, when it is whole and was made by the same stage."""
+    """The artifact in a stage folder, when the stage was finished, is whole, and was the same."""
     kept = place / "artifact"
-    if not (kept / artifact.CARD).is_file() or damage(kept):
+    if not (place / RESULT).is_file() or not (kept / artifact.CARD).is_file() or damage(kept):
         return None
     return kept if artifact.read_card(kept).get("fingerprint") == stage.fingerprint else None
 
@@ -254,6 +270,9 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
             found = Evaluation(measures=dict(found))
         if not isinstance(found, Evaluation):
             raise wrong_type(use, "Evaluation or a mapping of Measure", found)
+        for made, kind in [(m, Measure) for m in found.measures.values()] + [(s, Sample) for s in found.samples]:
+            if not isinstance(made, kind):
+                raise wrong_type(use, f"{kind.__name__} records", made)
         for name, measure in found.measures.items():
             key = name if name not in measures else f"{use.component.name}/{name}"
             measures[key] = asdict(measure)
@@ -267,29 +286,3 @@ def _check_type(component: Trainer | Evaluator, accepts: tuple[str, ...], data: 
             f"{component.kind} {component.name!r} cannot use {data.type!r} rows; it takes {', '.join(accepts)}",
             fix="Choose another one, or map the columns: `tunesmith data check RECIPE` shows what was recognised.",
         )
-
-
-def _model_card(stage: StagePlan, result: StageResult, adapted: Adapted) -> str:
-    """A model card in the hub's form: what it is, what it was trained on, what was measured."""
-    role = stage.main_role
-    adapter = role.adapter.component.name if role.adapter else "continued"
-    lines = [
-        "---",
-        "library_name: tunesmith",
-        f"base_model: {json.dumps(adapted.handle.source)}",
-        f"tags: [{adapter}, {stage.trainer.component.name}]",
-        "---",
-        f"# {stage.name}",
-        "",
-        f"`{adapter}` on `{adapted.handle.source}`, trained with `{stage.trainer.component.name}` for "
-        f"{result.training.get('steps')} steps on {result.ledger.get('trained')} rows.",
-        "",
-        "| measure | before | after | 95 % interval | rows |",
-        "| --- | --- | --- | --- | --- |",
-    ]
-    for name, after in result.after.get("measures", {}).items():
-        before = result.before.get("measures", {}).get(name, {}).get("value")
-        interval = "" if after["low"] is None else f"{after['low']:.4g} to {after['high']:.4g}"
-        earlier = "" if before is None else f"{before:.4g}"
-        lines.append(f"| {name} | {earlier} | {after['value']:.4g} | {interval} | {after['n']} |")
-    return "\n".join(lines) + "\n"
