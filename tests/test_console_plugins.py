@@ -6,21 +6,13 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
-import jsonschema
 import pytest
-import tomli
-from annotated_types import Interval, MinLen
 
-from tunesmith import RecipeError, Registry
+from tunesmith import RecipeError
 from tunesmith.console import listing_cache, main
-from tunesmith.console.init import recipe_text
 from tunesmith.console.options import Options
 from tunesmith.console.plugins_list import Chosen, listing, show
-from tunesmith.plan import make_plan
-from tunesmith.recipe import read
-from tunesmith.schema import describe_settings, recipe_schema, type_name
 
 TOY = Path(__file__).with_name("test_console_toy.py")
 FIELDS = {"name", "kind", "summary", "distribution", "version", "state", "reason"}
@@ -53,13 +45,6 @@ def call(home: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Output
         return code, out, err
 
     return invoke
-
-
-@pytest.fixture
-def toys() -> Registry:
-    registry = Registry()
-    registry.add_file(TOY)
-    return registry
 
 
 def install(home: Path, name: str, source: str) -> None:
@@ -256,116 +241,7 @@ def test_new_writes_a_package_and_refuses_to_overwrite(call: Callable[..., Outpu
     assert call("plugins", "new", "tunesmith-x", "--kind", "adaptor")[0] == 2
 
 
-# --- schema -----------------------------------------------------------------------------------
-GOOD: dict[str, Any] = {
-    "model": {"source": "toy:one"},
-    "data": {"use": "pairs", "path": "pairs.txt"},
-    "adapter": {"use": "move"},
-    "trainer": {"use": "pull", "steps": 2},
-    "evaluate": [{"use": "distance"}],
-}
-TRAINER = {"use": "pull"}
-
-
-@pytest.fixture
-def validator(toys: Registry) -> jsonschema.Draft202012Validator:
-    schema = recipe_schema(toys)
-    jsonschema.Draft202012Validator.check_schema(schema)
-    return jsonschema.Draft202012Validator(schema)
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {},
-        {"run": {"seed": 1, "folder": "elsewhere"}},
-        {"model": {"use": "toy", "source": "toy:one", "adapter": {"use": "move"}}},
-        {"trainer": {"use": "local/pull"}},
-        {"preset": "quick", "trainer": {"steps": 2}, "data": {"path": "x"}},
-        {"preset": [{"use": "quick"}], "trainer": {}},
-    ],
-)
-def test_the_schema_takes_good_recipes(validator: Any, changes: dict[str, Any]) -> None:
-    assert list(validator.iter_errors({**GOOD, **changes})) == []
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"trainer": {"use": "pull", "stesp": 2}},
-        {"trainer": {"use": "pull", "steps": "two"}},
-        {"trainer": {"use": "pull", "steps": 0}},
-        {"trainer": {"use": "push"}},
-        {"trainer": {"steps": 2}},
-        {"data": {"use": "pairs"}},
-        {"model": {}},
-        {"evaluate": {"use": "distance"}},
-        {"run": {"sede": 1}},
-        {"adaptor": {"use": "move"}},
-        {"preset": "quick", "trainer": {"stesp": 2}},
-    ],
-)
-def test_the_schema_refuses_mistakes(validator: Any, changes: dict[str, Any]) -> None:
-    assert list(validator.iter_errors({**GOOD, **changes})) != []
-
-
-def test_the_schema_takes_pipelines_and_refuses_slips_in_them(validator: Any) -> None:
-    second = {"model": {"from": "one"}, "trainer": TRAINER, "data": GOOD["data"]}
-    assert list(validator.iter_errors({"stages": {"one": GOOD, "two": second}})) == []
-    assert list(validator.iter_errors({"stages": {"one": GOOD, "two": {**second, "trianer": TRAINER}}})) != []
-
-
-def test_schema_prints_json_with_docs(call: Callable[..., Output]) -> None:
-    code, out, _ = call("schema", "--file", str(TOY))
-    assert code == 0
-    trainer = json.loads(out)["$defs"]["trainer.pull"]["properties"]
-    assert trainer["steps"]["description"] == "How many steps to take."
-    assert trainer["steps"]["exclusiveMinimum"] == 0
-
-
-@pytest.mark.parametrize(
-    ("hint", "words"),
-    [
-        (int, "int"),
-        (bool, "true | false"),
-        (str | None, "text | none"),
-        (Annotated[float, Interval(ge=0, lt=1)], "float >= 0 < 1"),
-        (Annotated[str, MinLen(1)] | None, "text (not empty) | none"),
-        (Literal["a", "b"], '"a" | "b"'),
-        (tuple[str, ...], "list of text"),
-        (dict[str, int], "table"),
-        (Path, "path"),
-    ],
-)
-def test_types_are_told_in_words(hint: Any, words: str) -> None:
-    assert type_name(hint) == words
-
-
-# --- init -------------------------------------------------------------------------------------
-def test_init_writes_a_recipe_that_only_lacks_what_it_says(toys: Registry, home: Path) -> None:
-    text = recipe_text(toys, home, "toy:one", None)
-    tree = tomli.loads(text)
-    assert tree["data"]["path"] == "FILL-IN"
-    assert tree["adapter"] == {"use": "move"}
-    assert "#: steps = 4" in text
-    assert "# How many steps to take." in text
-    (home / "recipe.toml").write_text(text)
-    plan = make_plan(read(home / "recipe.toml"), toys)
-    assert plan.stages[0].trainer.component.name == "pull"
-
-
-def test_every_comment_of_a_default_is_valid_when_uncommented(toys: Registry, home: Path) -> None:
-    text = recipe_text(toys, home, "toy:one", None)
-    (home / "recipe.toml").write_text(text.replace("#: ", ""))
-    assert make_plan(read(home / "recipe.toml"), toys).stages[0].trainer.settings == describe_default(toys)
-
-
-def describe_default(toys: Registry) -> Any:
-    settings = toys.find("trainer", "pull").component.settings
-    assert {field.name for field in describe_settings(settings)} == {"steps", "rate", "fault"}
-    return settings()
-
-
+# --- init ---
 def test_init_refuses_to_overwrite_and_names_what_to_install(call: Callable[..., Output], home: Path) -> None:
     (home / "recipe.toml").write_text("mine")
     code, _, err = call("init")
