@@ -142,3 +142,13 @@ def test_hub_that_cannot_be_reached_gives_one_message(monkeypatch: pytest.Monkey
 def test_hub_split_and_share_exclude_each_other() -> None:
     with pytest.raises(RecipeError, match="exclude each other"):
         load("a/b", validation=0.1, validation_split="test")
+
+
+def test_the_plugin_passes_the_kit(check_plugin):
+    import tunesmith_data
+
+    file = {"path": "rows.jsonl"}
+    check_plugin(
+        tunesmith_data,
+        examples={"jsonl": file, "json": file, "csv": file, "parquet": file, "hub": {"path": "owner/name"}},
+    )

@@ -40,6 +40,14 @@ class RegexSettings(Settings):
     """A regular expression, searched for anywhere in a parameter's name."""
 
 
+#: Settings that the conformance kit tries; `regex` cannot be tried without a pattern.
+tunesmith_examples = {
+    "full": [{}, {"keep_base": True}],
+    "last-layers": [{"layers": 1}, {"layers": 2, "head": False}],
+    "regex": {"pattern": "mlp"},
+}
+
+
 @hookimpl
 def tunesmith_adapters() -> Iterator[Adapter]:
     """What moves and what stays: full, head, last-layers, regex."""

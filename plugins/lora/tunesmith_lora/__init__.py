@@ -27,6 +27,17 @@ class LoraSettings(Settings):
     """Learn magnitude and direction apart (DoRA: Liu et al. 2024, arXiv 2402.09353)."""
 
 
+#: Settings that the conformance kit tries.
+tunesmith_examples = {
+    "lora": [
+        {"rank": 4},
+        {"rank": 2, "target_modules": ["q_proj", "v_proj"], "alpha": 4},
+        {"rank": 4, "use_rslora": True},
+        {"rank": 4, "use_dora": True},
+    ]
+}
+
+
 @hookimpl
 def tunesmith_adapters() -> Iterator[Adapter]:
     """The adapter `lora`."""

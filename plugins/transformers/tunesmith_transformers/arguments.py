@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from dataclasses import fields
+from typing import Any
 
 from tunesmith import Context, RecipeError
 from tunesmith_transformers.settings import TrainingSettings
 
-A = TypeVar("A")
 
-
-def build(kind: type[A], settings: TrainingSettings, context: Context, device: Any, **more: Any) -> A:
+def build(kind: type[Any], settings: TrainingSettings, context: Context, device: Any, **more: Any) -> Any:
     """Make the arguments of a Transformers or TRL trainer.
 
     Precision is that of the weights, so the libraries' mixed-precision switches stay off: TRL switches
@@ -36,7 +35,6 @@ def build(kind: type[A], settings: TrainingSettings, context: Context, device: A
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "optim": settings.optim,
-        "gradient_checkpointing": settings.activation_checkpointing,
         "save_strategy": "steps",
         "save_steps": settings.save_steps,
         "save_total_limit": settings.save_total_limit,
@@ -52,8 +50,12 @@ def build(kind: type[A], settings: TrainingSettings, context: Context, device: A
         "data_seed": context.seed,
         "dataloader_pin_memory": str(device) != "cpu",
         **more,
-        **settings.arguments,
     }
+    # the setting has two names: Transformers 5 renamed it, and TRL switches it on by default under the old one
+    names = {"gradient_checkpointing", "activation_checkpointing"} & {item.name for item in fields(kind)}
+    if not names & set(settings.arguments):
+        values |= dict.fromkeys(names, settings.activation_checkpointing)
+    values |= settings.arguments
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:

@@ -132,12 +132,15 @@ def choose_dtype(wanted: str, device: str) -> Any:
 
 
 def quiet() -> None:
-    """Keep the libraries' own progress bars and remarks off the console; warnings that matter still raise."""
+    """Keep the libraries' progress bars, remarks and notices of future renamings off the console."""
+    import warnings
+
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl|accelerate)\.")
 
 
 def _check_vocabulary(tokenizer: Any, model: Any, folder: Path) -> None:
