@@ -206,8 +206,8 @@ def _adapter(kind: type[Settings]) -> Any:
 def _problems(found: Sequence[Any], table: Mapping[str, Any]) -> list[Any]:
     """pydantic's errors with the place in the table only, one for each place.
 
-    For a setting of several types (`Path | float`) pydantic gives one error a type and appends the type's name to
-    the place; these become one error that names what each type expects.
+    For a setting of several types (`Path | float`) pydantic gives one error a type and puts the type's name into the
+    place; errors of one place become one that says what each type expects.
     """
     problems: dict[KeyPath, Any] = {}
     for problem in found:
@@ -215,10 +215,9 @@ def _problems(found: Sequence[Any], table: Mapping[str, Any]) -> list[Any]:
         node: Any = table
         for part in problem["loc"]:
             inside = (isinstance(node, Mapping) and part in node) or (isinstance(node, list) and isinstance(part, int))
-            if not inside and (place or problem["type"] != "missing"):
-                break
-            place = (*place, part)
-            node = node[part] if inside else None
+            if inside or (problem["type"] == "missing" and part == problem["loc"][-1]):
+                place = (*place, part)
+                node = node[part] if inside else None
         if place in problems:
             problems[place]["msg"] += f", or {problem['msg'][0].lower()}{problem['msg'][1:]}"
         else:
@@ -275,12 +274,15 @@ def _assign(recipe: Recipe, assignment: str) -> None:
     except tomli.TOMLDecodeError:
         value = text
     node: Any = recipe.tree
+    origin = f"--set {assignment}"
     for position, part in enumerate(parts[:-1]):
         if isinstance(node, list):
             if not isinstance(part, int) or part >= len(node):
                 raise UsageError(f"--set {assignment}: there is no entry {part} in {_dotted(parts[:position])}")
             node = node[part]
         elif isinstance(node, dict):
+            if str(part) not in node:
+                recipe.origins[tuple(parts[: position + 1])] = origin
             node = node.setdefault(str(part), {})
         else:
             raise UsageError(f"--set {assignment}: {_dotted(parts[:position])} is a value, not a table")
@@ -289,6 +291,8 @@ def _assign(recipe: Recipe, assignment: str) -> None:
         node[last] = value
     elif isinstance(node, dict):
         node[str(last)] = value
-    else:
+    elif isinstance(node, list):
         raise UsageError(f"--set {assignment}: {_dotted(parts[:-1])} has no entry {last!r}")
-    recipe.origins[tuple(parts)] = f"--set {assignment}"
+    else:
+        raise UsageError(f"--set {assignment}: {_dotted(parts[:-1])} is a value, not a table")
+    recipe.origins[tuple(parts)] = origin
