@@ -4,6 +4,7 @@
 other command is a typer command in a module of its own, imported when it is called.
 """
 
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -24,7 +25,18 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         if hasattr(stream, "reconfigure"):  # a terminal that knows ASCII only must not end a run
             stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _wait_quietly()
     return guarded(lambda: _dispatch(*split(words)), debug=DEBUG in words or Options().debug)
+
+
+def _wait_quietly() -> None:
+    """Ask OpenMP's threads to sleep while they wait; must come before torch is imported.
+
+    By default they spin, and a run that shares its cores with another process slows down many times over
+    (docs/decisions/0008). What the person has set stays.
+    """
+    if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
+        os.environ["GOMP_SPINCOUNT"] = "1000"
 
 
 def _dispatch(options: "object", words: "list[str]") -> int:
