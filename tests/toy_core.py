@@ -45,6 +45,8 @@ class Network:
         self.base = Weight(base)
         self.shift = Weight(0.0)
 
+    def eval(self) -> None: ...
+
     @property
     def value(self) -> float:
         return self.base.value + self.shift.value

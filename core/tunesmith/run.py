@@ -165,7 +165,7 @@ def _stage(
     place = stage_folder(folder.path, stage.name)
     clean_staging(place)
     kept = reusable(stage, place) if resume else None
-    if kept is None and len(run.plan.stages) > 1 and not fresh:
+    if kept is None and len(run.plan.stages) > 1 and not fresh and not resume:
         kept = _earlier(folder.path, stage)
     if kept is not None:
         recorder.say(f"stage {stage.name}: unchanged, taken from {kept.parent}")
@@ -246,6 +246,8 @@ def _differences(then: Mapping[str, Any], now_: Mapping[str, Any], path: str = "
     for key in sorted({*then, *now_}):
         here = f"{path}.{key}" if path else str(key)
         a, b = then.get(key), now_.get(key)
+        if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+            a, b = dict(enumerate(a)), dict(enumerate(b))
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             found.extend(_differences(a, b, here))
         elif a != b and key != "fingerprint":

@@ -277,7 +277,8 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
             key = name if name not in measures else f"{use.component.name}/{name}"
             measures[key] = asdict(measure)
         samples.extend(asdict(sample) for sample in found.samples)
-    return {"measures": measures, "samples": samples}
+    # through JSON, so that what is kept in memory equals what a resumed run reads
+    return json.loads(json.dumps({"measures": measures, "samples": samples}))
 
 
 def _check_type(component: Trainer | Evaluator, accepts: tuple[str, ...], data: Dataset) -> None:
