@@ -107,14 +107,20 @@ class Adapted:
         Raises:
             DataError: the folder does not hold this adapter.
         """
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         path = folder / WEIGHTS
         if not path.is_file():
             raise DataError(f"no adapter weights at {path}", fix="Give the artifact folder of a finished run.")
-        with safe_open(str(path), framework="pt") as file:
-            extra = json.loads((file.metadata() or {}).get("extra", "{}"))
-            self.load_state({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                extra = json.loads((file.metadata() or {}).get("extra", "{}"))
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, ValueError) as error:
+            raise DataError(
+                f"the adapter weights at {path} are damaged: {error}", fix="Restore the file from a copy."
+            ) from error
+        self.load_state(tensors)
         self.load_extra_state(extra)
 
     def merge(self) -> Any:
@@ -205,4 +211,5 @@ def _copy_into(parameters: Mapping[str, Any], tensors: Mapping[str, Any]) -> Non
                 f"expected {tuple(parameter.shape)}",
                 fix="Use the base model and the adapter settings that it was made with.",
             )
+    for name, parameter in parameters.items():  # all of them fit: none is changed otherwise
         parameter.data.copy_(tensors[name])

@@ -95,7 +95,13 @@ def read_card(artifact: Path) -> dict[str, Any]:
     path = artifact / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-        card["line"]["head"]
+        texts = [card["line"]["head"], card["line"]["folder"], card["base"]["digest"]]
+        for kind in ("model", "quantizer", "adapter"):
+            if use := card["line"].get(kind):
+                texts.append(use["name"])
+                dict(use["settings"])
+        if not all(isinstance(text, str) for text in texts):
+            raise ValueError("its card is damaged")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{artifact} is not an artifact of Tunesmith: {error}",

@@ -14,8 +14,7 @@ from types import ModuleType
 
 import tomli
 
-from tunesmith.errors import MissingError, RecipeError
-from tunesmith.guard import message_of
+from tunesmith.errors import MissingError, RecipeError, message_of
 from tunesmith.places import disabled_file
 from tunesmith.store import write_file
 

@@ -115,3 +115,11 @@ def nearest(name: str, choices: Sequence[str]) -> str | None:
 
     found = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+def message_of(error: BaseException) -> str:
+    """What an exception says; a stranger's exception may fail even at that."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"(its message cannot be shown: {type(second).__name__})"

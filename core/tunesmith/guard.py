@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from tunesmith.errors import DiskError, MemoryExhausted, PluginError, TunesmithError
+from tunesmith.errors import DiskError, MemoryExhausted, PluginError, TunesmithError, message_of
 from tunesmith.spec import Component
 from tunesmith.store import DISK_ERRORS, errno_of
 
@@ -66,14 +66,6 @@ def guarded(use: Used) -> Iterator[None]:
             where=f"{last[0].filename}:{last[0].lineno}" if last else None,
             fix="This is a defect of that plugin; the whole traceback is in error.txt of the run folder.",
         ) from error
-
-
-def message_of(error: BaseException) -> str:
-    """What an exception says; a stranger's exception may fail even at that."""
-    try:
-        return str(error)
-    except Exception as second:
-        return f"(its message cannot be shown: {type(second).__name__})"
 
 
 def wrong_type(use: Used, expected: str, got: object) -> PluginError:

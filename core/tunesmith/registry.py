@@ -30,8 +30,7 @@ from tunesmith.discovery import (
     normal,
 )
 from tunesmith.discovery import set_disabled as set_disabled
-from tunesmith.errors import MissingError, RecipeError, Stopped, TunesmithError, nearest
-from tunesmith.guard import message_of
+from tunesmith.errors import MissingError, RecipeError, Stopped, TunesmithError, message_of, nearest
 from tunesmith.hooks import API_LEVEL, OBSERVER_HOOKS, PROJECT, RECORD_HOOKS, new_manager
 from tunesmith.spec import KINDS, Component
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunesmith.errors import DiskError, TunesmithError
+from tunesmith.errors import DiskError, TunesmithError, message_of
 
 DIGESTS = "digests.json"
 STAGING = ".staging-"
@@ -66,8 +66,9 @@ def errno_of(error: BaseException) -> int | None:
     while current is not None:
         if isinstance(current, OSError) and current.errno:
             return current.errno
+        text = message_of(current)
         for number in DISK_ERRORS:
-            if f"os error {number}" in str(current).lower() or os.strerror(number) in str(current):
+            if f"os error {number}" in text.lower() or os.strerror(number) in text:
                 return number
         current = current.__cause__ or current.__context__
     return None
