@@ -89,8 +89,8 @@ def test_every_generator_in_use_is_seeded(monkeypatch: pytest.MonkeyPatch) -> No
     seen: list[tuple[str, int]] = []
     fake_numpy = SimpleNamespace(random=SimpleNamespace(seed=lambda seed: seen.append(("numpy", seed))))
     fake_torch = SimpleNamespace(manual_seed=lambda seed: seen.append(("torch", seed)))
-    monkeypatch.setitem(sys.modules, "numpy", fake_numpy)  # type: ignore[arg-type]
-    monkeypatch.setitem(sys.modules, "torch", fake_torch)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "numpy", fake_numpy)
+    monkeypatch.setitem(sys.modules, "torch", fake_torch)
     seed_everything(5)
     first = random.random()
     seed_everything(5)
