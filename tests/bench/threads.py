@@ -39,7 +39,7 @@ def main(rounds: int) -> None:
     for beside in ("alone", "beside a busy process"):
         busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if beside != "alone" else None
         try:
-            found: dict[str | None, list[list[float]]] = {None: [], "1000": []}
+            found: dict[str | None, list[list[float]]] = {None: [], "10000": []}
             for _ in range(rounds):
                 for spin, runs in found.items():
                     runs.append(measure(spin))

@@ -36,7 +36,7 @@ def _wait_quietly() -> None:
     (docs/decisions/0008). What the person has set stays.
     """
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys():
-        os.environ["GOMP_SPINCOUNT"] = "1000"
+        os.environ["GOMP_SPINCOUNT"] = "10000"
 
 
 def _dispatch(options: "object", words: "list[str]") -> int:
