@@ -8,9 +8,10 @@ from typing import Any
 
 from tunesmith.errors import RecipeError
 from tunesmith.recipe import STAGE_KEYS, Recipe, check_settings, plain
+from tunesmith.schema import describe_settings
 from tunesmith.spec import Component, Preset, Settings
 from tunesmith.testing.result import Failed, explain, listed
-from tunesmith.testing.source import field_docs, field_owner, names_read, package_files
+from tunesmith.testing.source import field_owner, names_read, package_files
 
 
 def build(
@@ -70,11 +71,11 @@ def _checked(component: Component, table: Mapping[str, Any]) -> Settings:
 
 def documented(settings: type[Settings]) -> str:
     """Every field has a docstring under it."""
-    docs = field_docs(settings)
-    bare = [f"{field_owner(settings, name).__name__}.{name}" for name, text in docs.items() if not text.strip()]
+    described = describe_settings(settings)
+    bare = [f"{field_owner(settings, item.name).__name__}.{item.name}" for item in described if not item.doc]
     if bare:
         raise Failed(f"no docstring under {listed(bare)}: say what it means and in which unit")
-    return f"{len(docs)} settings documented" if docs else "it has no settings"
+    return f"{len(described)} settings documented" if described else "it has no settings"
 
 
 def read(component: Component, seen: set[str]) -> str:

@@ -1,14 +1,12 @@
-"""What a plugin's source says, read without running it: docstrings under fields, and which names are read."""
+"""What a plugin's source says, read without running it: its files, and which names they read."""
 
 from __future__ import annotations
 
 import ast
 import sys
 from collections.abc import Iterator
-from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 #: Calls that hand on every field of the settings at once.
 WHOLE = {"asdict", "astuple", "vars"}
@@ -29,20 +27,6 @@ def package_files(module_name: str) -> list[Path]:
     if package is None or package.name != "__init__.py":
         return [file]
     return sorted(path for path in package.parent.rglob("*.py"))
-
-
-def field_docs(settings: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass; an empty string where there is none."""
-    docs: dict[str, str] = {item.name: "" for item in fields(settings)}
-    for owner in reversed(settings.__mro__):
-        for statement, following in _pairs(owner):
-            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name):
-                name = statement.target.id
-                value = following.value if isinstance(following, ast.Expr) else None
-                text = value.value if isinstance(value, ast.Constant) and isinstance(value.value, str) else ""
-                if name in docs:
-                    docs[name] = " ".join(text.split())
-    return docs
 
 
 def field_owner(settings: type, name: str) -> type:
@@ -77,21 +61,6 @@ def names_read(files: list[Path], settings: type) -> tuple[set[str], bool]:
                     found.update(_strings(node.args))
                 whole = whole or (called in WHOLE and any("settings" in _last_name(arg) for arg in node.args))
     return found, whole
-
-
-def _pairs(owner: type) -> Iterator[tuple[ast.stmt, ast.stmt | None]]:
-    """Each statement of a class body with the one after it."""
-    file = module_file(owner.__module__)
-    if file is None or owner is object:
-        return
-    node: Any = _tree(file, file.stat().st_mtime_ns)
-    for part in owner.__qualname__.replace("<locals>.", "").split("."):
-        # a class made inside a function is found at any depth; of two with one name the later one counts
-        near = [n for n in ast.walk(node) if isinstance(n, (ast.ClassDef, ast.FunctionDef)) and n.name == part]
-        if not near:
-            return
-        node = near[-1]
-    yield from zip(node.body, [*node.body[1:], None], strict=True)
 
 
 @lru_cache(maxsize=256)
