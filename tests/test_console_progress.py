@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import math
 
 import pytest
@@ -12,7 +13,7 @@ from tunesmith.console import progress
 from tunesmith.console.commands import COMMANDS, SECTIONS, children
 from tunesmith.console.live import LiveReporter
 from tunesmith.console.out import finite, number, seconds, size
-from tunesmith.console.paint import clean, table
+from tunesmith.console.paint import clean, json_text, table
 from tunesmith.console.progress import LineReporter, Track, reporter, sparkline
 from tunesmith.console.report import measures_table
 
@@ -155,6 +156,14 @@ def test_json_holds_no_nan() -> None:
 
 def test_control_characters_are_shown() -> None:
     assert clean("a\x1b[31mb\tc\nd\x9b") == "a\\x1b[31mb\tc\nd\\x9b"
+    assert clean("over\u202ewritten \u2067\U0001f642 é") == "over\\u202ewritten \\u2067\U0001f642 é"
+
+
+def test_json_cannot_steer_the_terminal_and_reads_back() -> None:
+    steering = "".join(map(chr, (*range(32), *range(0x7F, 0xA0), 0x202E, 0x2069)))
+    text = json_text({steering: f"{steering} é"})
+    assert json.loads(text) == {steering: f"{steering} é"}
+    assert set(text) & set(steering) == {"\n"}
 
 
 def test_plain_tables_fit_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,6 +157,39 @@ def test_control_codes_in_rows_do_not_reach_the_terminal(call: Callable[..., Out
     assert "\x1b" not in out
 
 
+STEERING = "\x1b]0;title\x07\x1b[2J\x9b31m\x7f\u202e"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("data", "check", "recipe.toml"),
+        ("data", "show", "recipe.toml"),
+        ("data", "show", "recipe.toml", "--mask"),
+        ("data", "show", "recipe.toml", "--json"),
+        ("run", "recipe.toml"),
+        ("runs", "--json"),
+        ("evaluate", "runs/recipe-001"),
+        ("evaluate", "runs/recipe-001", "--json"),
+        ("chat", "runs/recipe-001", "--prompt", STEERING),
+        ("chat", "runs/recipe-001", "--prompt", STEERING, "--json"),
+        ("plan", "recipe.toml", "--set", f'data.path="{STEERING}"', "--debug"),
+    ],
+    ids=" ".join,
+)
+def test_nothing_out_of_rows_and_answers_steers_the_terminal(
+    call: Callable[..., Output], tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    (tmp_path / "pairs.txt").write_text("".join(f"{STEERING}{n}|{STEERING}{n}\n" for n in range(8)), newline="\n")
+    if words[0] in ("evaluate", "chat", "runs"):
+        assert call("run", "recipe.toml")[0] == 0
+    code, out, err = call(*words)
+    assert code in (0, 65)
+    assert not set(out + err) & set(STEERING) - set("[]0123456789;titlemJ")
+    if words[0] in ("data", "chat", "plan") and "check" not in words:
+        assert "202e" in out + err
+
+
 def test_colour_only_where_it_is_wanted(call: Callable[..., Output], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert "\x1b[" in call("plan", "recipe.toml")[1]

@@ -103,4 +103,4 @@ def _draw_machine(found: dict[str, Any]) -> None:
     for item in found["missing"]:
         console.print(safe(f"{item['kind']} {item['name']} needs {', '.join(item['needs'])}", "yellow"))
     for problem in found["problems"]:
-        console.print(Text.assemble((f"{problem['plugin']} is broken: ", "bold red"), safe(problem["reason"])))
+        console.print(Text.assemble(safe(f"{problem['plugin']} is broken: ", "bold red"), safe(problem["reason"])))

@@ -84,4 +84,4 @@ def _defect(error: Exception, debug: bool) -> str:
 def _traceback(error: BaseException) -> None:
     import traceback
 
-    traceback.print_exception(error)
+    print(clean("".join(traceback.format_exception(error))), file=sys.stderr, end="")

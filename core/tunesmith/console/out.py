@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from tunesmith.console.paint import clean, painter
+from tunesmith.console.paint import clean, json_text, painter
 
 
 def data_console() -> Console:
@@ -31,8 +30,7 @@ def safe(text: Any, style: str = "") -> Text:
 
 def print_json(value: Any) -> None:
     """Print JSON to stdout; numbers that JSON cannot hold (NaN, infinity) become null."""
-    wide = (sys.stdout.encoding or "").lower().startswith("utf")
-    print(json.dumps(finite(value), indent=2, ensure_ascii=not wide, default=str))
+    print(json_text(finite(value)))
 
 
 def finite(value: Any) -> Any:

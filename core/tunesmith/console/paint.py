@@ -7,6 +7,10 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+#: Control characters but newline and tab, and the marks that turn the reading order of what follows around.
+STEERS = (*range(9), *range(11, 32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+SHOWN = {code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" for code in STEERS}
+SHOWN_JSON = {code: f"\\u{code:04x}" for code in STEERS}
 CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 
@@ -25,10 +29,17 @@ def painter(stream: str) -> "Callable[[str, str], str]":
 
 
 def clean(text: str) -> str:
-    """Text that cannot steer the terminal: control characters but newline and tab are shown escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c in "\n\t" or not (ord(c) < 32 or 0x7F <= ord(c) < 0xA0) else f"\\x{ord(c):02x}" for c in text)
+    """Text that cannot steer the terminal: the characters of `STEERS` are shown escaped."""
+    return text if text.isprintable() else text.translate(SHOWN)
+
+
+def json_text(value: object) -> str:
+    """Indented JSON that cannot steer the terminal; plain ASCII where stdout is not UTF."""
+    import json
+
+    wide = (sys.stdout.encoding or "").lower().startswith("utf")
+    # JSON itself escapes the characters below 32 only
+    return json.dumps(value, indent=2, ensure_ascii=not wide, default=str).translate(SHOWN_JSON)
 
 
 def width(stream: str = "stdout") -> int | None:

@@ -10,6 +10,7 @@ import typer
 
 from tunesmith.console.opened import AsJson, RecipePath, Sets, plan_of
 from tunesmith.console.out import data_console, next_steps, print_json, safe
+from tunesmith.folder import check_writable
 from tunesmith.plan import Plan, RolePlan, StagePlan, Use
 
 
@@ -22,6 +23,7 @@ def plan(
 ) -> None:
     """Print what a recipe means with the plugins installed here. Nothing is loaded or written."""
     made, _ = plan_of(ctx.obj, recipe, sets)
+    check_writable(made.run.folder)
     if as_json:
         print_json(made.describe())
     else:
@@ -47,7 +49,7 @@ def draw(made: Plan, all_settings: bool = False) -> None:
         table.add_column("use", no_wrap=True)
         table.add_column("settings")
         for part, shown, settings in _rows(stage, all_settings):
-            table.add_row(part, safe(shown), safe(settings))
+            table.add_row(safe(part), safe(shown), safe(settings))
         console.print(table)
     if made.launcher:
         console.print(safe(f"launched by {_named(made.launcher)}"))

@@ -56,9 +56,9 @@ def show(options: Options, chosen: Chosen) -> int:
         _check_kind(chosen.kind)
     found = [item for item in _found(options, chosen) if chosen.kind in (None, item["kind"])]
     if chosen.as_json:
-        import json
+        from tunesmith.console.paint import json_text
 
-        print(json.dumps(found, indent=2, ensure_ascii=not (sys.stdout.encoding or "").lower().startswith("utf")))
+        print(json_text(found))
     else:
         _draw(found)
     return 0

@@ -94,9 +94,8 @@ def _normal(entry: Entry) -> str:
 
 
 def _draw(item: dict[str, Any]) -> None:
-
     console = data_console()
-    console.print(Text.assemble((f"{item['kind']} {item['name']}", "bold"), f"  {item['summary']}"))
+    console.print(Text.assemble((f"{item['kind']} {item['name']}", "bold"), "  ", safe(item["summary"])))
     console.print(safe(f"from {item['distribution']} {item['version']}, also written {item['qualified']}", "dim"))
     if item["missing"]:
         console.print(safe(f"missing: {', '.join(item['missing'])}: pip install {item['distribution']}", "yellow"))
