@@ -201,7 +201,14 @@ def test_a_signal_stops_and_resume_goes_on(call: Callable[..., Output]) -> None:
     listed = as_json(call("runs", "--json"))[0]
     assert (listed["status"], listed["step"], listed["checkpoint"]) == ("stopped", 2, 2)
     assert listed["measure"] == {"name": "distance", "before": 1.0, "after": None, "better": "lower"}
-    code, out, err = call("resume", "runs/recipe-001")
+    manifest = Path("runs/recipe-001/manifest.json")
+    described = json.loads(manifest.read_text())
+    described["environment"]["libraries"]["torch"] = "0.1"
+    manifest.write_text(json.dumps(described))
+    code, _, err = call("resume", "runs/recipe-001")
+    assert code == 78
+    assert "--other-versions" in err
+    code, out, err = call("resume", "runs/recipe-001", "--other-versions")
     assert code == 0, err
     assert "0.0625" in out
     assert call("resume", "runs/recipe-001")[0] == 65

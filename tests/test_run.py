@@ -96,8 +96,8 @@ class Bench:
         path.write_text(text)
         return start(make_plan(read(path, sets), self.registry), self.registry, self.heard, base=self.runs, **options)
 
-    def resume(self, number: int = 1) -> Run:
-        return resume(self.run(number), self.registry, self.heard)
+    def resume(self, number: int = 1, other_versions: bool = False) -> Run:
+        return resume(self.run(number), self.registry, self.heard, other_versions=other_versions)
 
     def run(self, number: int = 1) -> Path:
         return self.runs / f"a-{number:03d}"
@@ -551,16 +551,19 @@ def test_another_version_of_a_plugin_is_refused(stopped: Bench) -> None:
     assert any(".version: was '" in line and "is 'other'" in line for line in caught.value.details)
 
 
-def test_other_libraries_are_refused_or_allowed(stopped: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", ["recipe", "argument"])
+def test_other_libraries_are_refused_or_allowed(stopped: Bench, by: str) -> None:
     manifest = RunFolder(stopped.run()).manifest
     manifest["environment"]["libraries"]["torch"] = "0.1"
     RunFolder(stopped.run()).write_manifest(manifest)
     with pytest.raises(RecipeError, match="other versions are installed") as caught:
         stopped.resume()
     assert "torch: was '0.1'" in caught.value.details[0]
+    assert "--other-versions" in str(caught.value)
     path = stopped.run() / "recipe.toml"
-    path.write_text(path.read_text() + "\n[run]\nother_versions = true\n")
-    stopped.resume()
+    if by == "recipe":
+        path.write_text(path.read_text() + "\n[run]\nother_versions = true\n")
+    stopped.resume(other_versions=by == "argument")
     assert stopped.state()["status"] == "done"
 
 

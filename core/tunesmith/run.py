@@ -87,8 +87,11 @@ def reopen(path: Path) -> tuple[RunFolder, Recipe]:
     return folder, recipe
 
 
-def resume(path: Path, registry: Registry, reporter: Reporter | None = None) -> Run:
+def resume(path: Path, registry: Registry, reporter: Reporter | None = None, *, other_versions: bool = False) -> Run:
     """Go on with an interrupted run where its newest good checkpoint is.
+
+    Args:
+        other_versions: go on with other versions of torch and the like, as `[run] other_versions` of the recipe.
 
     Raises:
         LockedError: it is still running.
@@ -113,7 +116,7 @@ def resume(path: Path, registry: Registry, reporter: Reporter | None = None) -> 
                     details=_differences(then, stage.describe()),
                     fix="Put it back as it was, or start a new run.",
                 )
-        if not plan.run.other_versions:
+        if not (other_versions or plan.run.other_versions):
             _check_versions(folder.manifest, path)
         return _execute(plan, registry, reporter or PlainReporter(), folder, resume=True)
     finally:
@@ -236,7 +239,7 @@ def _check_versions(manifest: Mapping[str, Any], path: Path) -> None:
             f"other versions are installed than when run {path.name} began",
             where=str(path / MANIFEST),
             details=_differences(then, now_),
-            fix=f"Install those versions, or allow it: `[run] other_versions = true` in {path / RECIPE}.",
+            fix="Install those versions, or add --other-versions: the result is then not the same to the bit.",
         )
 
 
