@@ -108,10 +108,15 @@ def test_plugin_files_are_a_list_of_names(text: str, write: Write) -> None:
 
 
 def test_plugin_files_start_at_the_recipe(write: Write, tmp_path: Path) -> None:
-    assert read(write("plugins = ['./one.py', 'sub/two.py']")).plugin_files == [
-        tmp_path / "one.py",
-        tmp_path / "sub" / "two.py",
-    ]
+    files = [tmp_path / "one.py", tmp_path / "sub" / "two.py"]
+    files[1].parent.mkdir()
+    files[0].touch()
+    recipe = read(write("\nplugins = ['./one.py', 'sub/two.py']"))
+    with pytest.raises(RecipeError, match=r"two\.py does not exist") as caught:
+        _ = recipe.plugin_files
+    assert str(caught.value.where).endswith("a.toml:2")
+    files[1].touch()
+    assert recipe.plugin_files == files
 
 
 def test_the_resolved_recipe_reads_back(write: Write, tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tunesmith.errors import MissingError, RecipeError, nearest
+from tunesmith.errors import MissingError, RecipeError, TunesmithError, nearest
 from tunesmith.guard import guarded
+from tunesmith.order import in_order
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use, fingerprint
 from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings
 from tunesmith.registry import Entry, Registry
@@ -41,10 +42,12 @@ class Planner:
                     fix=f"Move it into the stage it belongs to: [stages.NAME.{clash[0]}].",
                 )
             if not named:
-                raise RecipeError("[stages] is empty", where=self.recipe.where("stages"))
+                raise RecipeError(
+                    "[stages] is empty", where=self.recipe.where("stages"), fix="Add one, such as [stages.sft]."
+                )
             for name in named:
                 self._check_name(name)
-            for name in _in_order(named, self.recipe):
+            for name in in_order(named, self.recipe):
                 self.stages[name] = self._stage(name, self._table(named, name, ("stages",)), ("stages", name))
         else:
             self.stages[SINGLE] = self._stage(SINGLE, tree, ())
@@ -85,6 +88,7 @@ class Planner:
                 raise RecipeError(
                     f"[model] and [models.{names[0]}] both name the model to train",
                     where=self.recipe.where(*path, "model"),
+                    fix="Leave one of them out.",
                 )
             given[names[0]] = table["model"]
         for key in given:
@@ -114,7 +118,11 @@ class Planner:
         self, role: Role, value: Any, table: Mapping[str, Any], place: tuple[str, ...], path: tuple[str, ...]
     ) -> RolePlan:
         if not isinstance(value, dict):
-            raise RecipeError(f"[{'.'.join(place)}] must be a table", where=self.recipe.where(*place))
+            raise RecipeError(
+                f"[{'.'.join(place)}] must be a table",
+                where=self.recipe.where(*place),
+                fix=f'Write [{".".join(place)}] and below it source = "...".',
+            )
         settings = dict(value)
         own = {key: settings.pop(key) for key in ("adapter", "quantizer") if key in settings}
         adapter_table, adapter_path = own.get("adapter"), (*place, "adapter")
@@ -162,10 +170,13 @@ class Planner:
                 f"carry = {carry!r} does not fit: 'continue' goes on with the adapter of stage {stage!r} and takes no "
                 "[adapter]; 'merge' folds it into the base and needs a new one",
                 where=self.recipe.where(*place),
+                fix="Change `carry`, or add or remove [adapter].",
             )
         if quantizer:
             raise RecipeError(
-                "a model from an earlier stage keeps that stage's quantizer", where=self.recipe.where(*place)
+                "a model from an earlier stage keeps that stage's quantizer",
+                where=self.recipe.where(*place),
+                fix="Remove [quantizer] from this stage.",
             )
         return RolePlan(role, adapter=adapter, stage=stage, carry=carry)
 
@@ -201,7 +212,11 @@ class Planner:
     def _list(self, kind: str, table: Mapping[str, Any], key: str, path: tuple[str, ...]) -> tuple[Use, ...]:
         tables = table.get(key, [])
         if not isinstance(tables, list):
-            raise RecipeError(f"`{key}` is a list: write [[{key}]]", where=self.recipe.where(*path, key))
+            raise RecipeError(
+                f"`{key}` is a list: write [[{key}]]",
+                where=self.recipe.where(*path, key),
+                fix=f"Double the brackets of [{key}].",
+            )
         return tuple(self._use(kind, item, (*path, key, index)) for index, item in enumerate(tables))
 
     def _use(self, kind: str, table: Any, path: tuple[str | int, ...]) -> Use:
@@ -226,8 +241,12 @@ class Planner:
         settings = check_settings(entry.component.settings, table, self.recipe, path)
         if entry.component.check:
             check = entry.component.resolve("check")
-            with guarded(entry):
-                check(settings, self.recipe.folder)
+            try:
+                with guarded(entry):
+                    check(settings, self.recipe.folder)
+            except TunesmithError as error:
+                error.where = error.where or self.recipe.where(*path)
+                raise
         return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings)
 
     def _check_arguments(self, trainer: Use, path: tuple[str, ...]) -> None:
@@ -243,7 +262,7 @@ class Planner:
                 raise RecipeError(
                     f"{class_name} has no argument {key!r}",
                     where=self.recipe.where(*path, "trainer", "arguments", key),
-                    fix=f"Did you mean {near!r}?" if near else None,
+                    fix=f"Did you mean {near!r}?" if near else f"See the arguments of {class_name}.",
                 )
 
     def _check_name(self, name: str) -> None:
@@ -259,7 +278,11 @@ class Planner:
     def _table(self, table: Mapping[str, Any], key: str, path: tuple[str, ...]) -> Mapping[str, Any]:
         value = table.get(key, {})
         if not isinstance(value, dict):
-            raise RecipeError(f"[{'.'.join((*path, key))}] must be a table", where=self.recipe.where(*path, key))
+            raise RecipeError(
+                f"[{'.'.join((*path, key))}] must be a table",
+                where=self.recipe.where(*path, key),
+                fix=f"Write [{'.'.join((*path, key))}] and its keys below it.",
+            )
         return value
 
     def _only(self, table: Mapping[str, Any], path: tuple[str, ...], allowed: tuple[str, ...]) -> None:
@@ -271,31 +294,3 @@ class Planner:
                     where=self.recipe.where(*path, key),
                     fix=f"Did you mean {near!r}?" if near else f"There are: {', '.join(allowed)}.",
                 )
-
-
-def _in_order(named: Mapping[str, Any], recipe: Recipe) -> list[str]:
-    """Stage names so that each comes after those it starts from; the order of the file otherwise."""
-    needs = {name: set(_references(table)) & set(named) for name, table in named.items()}
-    ordered: list[str] = []
-    while len(ordered) < len(named):
-        ready = next((n for n in named if n not in ordered and needs[n] <= set(ordered)), None)
-        if ready is None:
-            circle = [name for name in named if name not in ordered]
-            raise RecipeError(
-                f"the stages {', '.join(circle)} start from each other"
-                if len(circle) > 1
-                else f"stage {circle[0]!r} starts from itself",
-                where=recipe.where("stages", circle[0]),
-                fix="A stage starts from a model, or `from` a stage that does not need it.",
-            )
-        ordered.append(ready)
-    return ordered
-
-
-def _references(table: Any) -> Iterator[str]:
-    if isinstance(table, dict):
-        for key, value in table.items():
-            if key == "from" and isinstance(value, str):
-                yield value
-            else:
-                yield from _references(value)

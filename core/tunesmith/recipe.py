@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import tomli
 from annotated_types import Ge, Interval, MinLen
 
-from tunesmith.errors import RecipeError, UsageError, nearest
+from tunesmith.errors import RecipeError, nearest
 from tunesmith.guard import guarded, wrong_type
 from tunesmith.locate import KeyPath, key_lines, line_of
 from tunesmith.spec import Settings
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Settings)
 
-INDEX = re.compile(r"[0-9]+")
 #: What a stage may hold.
 STAGE_KEYS = ("model", "models", "data", "quantizer", "adapter", "trainer", "evaluate", "export")
 #: What only the top of a recipe may hold.
@@ -89,8 +87,20 @@ class Recipe:
         """The local plugin files that `plugins = [...]` names, as absolute paths."""
         names = self.tree.get("plugins", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-            raise RecipeError("`plugins` must be a list of file names", where=self.where("plugins"))
-        return [(self.folder / name).resolve() for name in names]
+            raise RecipeError(
+                "`plugins` must be a list of file names",
+                where=self.where("plugins"),
+                fix='Write it as plugins = ["./my_method.py"].',
+            )
+        files = [(self.folder / name).resolve() for name in names]
+        for file in files:
+            if not file.is_file():
+                raise RecipeError(
+                    f"the plugin file {file} does not exist",
+                    where=self.where("plugins"),
+                    fix="Mend `plugins`; relative paths start at the recipe's folder.",
+                )
+        return files
 
     def to_toml(self) -> str:
         """The resolved recipe as TOML text."""
@@ -121,10 +131,16 @@ def read(path: Path, sets: Sequence[str] = ()) -> Recipe:
         tree = tomli.loads(text)
     except tomli.TOMLDecodeError as error:
         place = getattr(error, "lineno", None)  # tomli 2.2 and newer
-        raise RecipeError(f"not valid TOML: {error}", where=f"{path}:{place}" if place else str(path)) from error
+        raise RecipeError(
+            f"not valid TOML: {error}",
+            where=f"{path}:{place}" if place else str(path),
+            fix="Mend that line; `tunesmith init` writes a recipe to compare with.",
+        ) from error
+    from tunesmith.assign import assign
+
     recipe = Recipe(tree, path, key_lines(text))
     for assignment in sets:
-        _assign(recipe, assignment)
+        assign(recipe, assignment)
     _check_keys(recipe, recipe.tree, (), (*TOP_KEYS, *STAGE_KEYS))
     return recipe
 
@@ -142,7 +158,9 @@ def expand(recipe: Recipe, registry: Registry) -> Recipe:
         table = {"use": use} if isinstance(use, str) else use
         if not isinstance(table, dict) or not isinstance(table.get("use"), str):
             raise RecipeError(
-                'a preset is a name or a table with `use`, such as preset = "NAME"', where=recipe.where("preset")
+                "a preset is a name or a table with `use`",
+                where=recipe.where("preset"),
+                fix='Write it as preset = "NAME".',
             )
         name = table["use"]
         entry = registry.find("preset", name, where=recipe.where("preset"))
@@ -169,7 +187,7 @@ def check_settings(kind: type[S], table: Mapping[str, Any], recipe: Recipe, path
         if key not in names:
             near = nearest(key, names)
             raise RecipeError(
-                f"unknown setting {key!r} in [{_dotted(path)}]",
+                f"unknown setting {key!r} in [{dotted(path)}]",
                 where=recipe.where(*path, key),
                 fix=f"Did you mean {near!r}?"
                 if near
@@ -188,7 +206,9 @@ def check_settings(kind: type[S], table: Mapping[str, Any], recipe: Recipe, path
             _explain(first, path),
             where=recipe.where(*path, *first["loc"]),
             details=[f"{recipe.where(*path, *other['loc'])}: {_explain(other, path)}" for other in others],
-            fix="`tunesmith plugins show NAME` lists the settings with their meaning.",
+            fix="`tunesmith schema` describes every key of a recipe."
+            if kind is RunSettings
+            else "`tunesmith plugins show NAME` lists the settings with their meaning.",
         ) from error
 
 
@@ -226,14 +246,14 @@ def _problems(found: Sequence[Any], table: Mapping[str, Any]) -> list[Any]:
 
 
 def _explain(problem: Any, path: KeyPath) -> str:
-    name = _dotted((*path, *problem["loc"]))
+    name = dotted((*path, *problem["loc"]))
     given = problem.get("input")
     if problem["type"] == "missing":
         return f"{name} is required"
     return f"{name} = {json.dumps(given, default=str)}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
 
 
-def _dotted(path: Sequence[str | int]) -> str:
+def dotted(path: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in path)
 
 
@@ -261,38 +281,3 @@ def _merge_below(recipe: Recipe, tree: dict[str, Any], below: Mapping[str, Any],
             if "use" in value and tree[key].get("use", value["use"]) != value["use"]:
                 continue
             _merge_below(recipe, tree[key], value, place, origin)
-
-
-def _assign(recipe: Recipe, assignment: str) -> None:
-    """Apply one `KEY=VALUE`; the value is read as TOML, or as a plain string when it is not."""
-    key, separator, text = assignment.partition("=")
-    parts: list[str | int] = [int(part) if INDEX.fullmatch(part) else part for part in key.strip().split(".")]
-    if not separator or not all(str(part) for part in parts):
-        raise UsageError(f"--set {assignment!r} does not read KEY=VALUE", fix="Example: --set trainer.epochs=2")
-    try:
-        value = tomli.loads(f"value = {text}")["value"]
-    except tomli.TOMLDecodeError:
-        value = text
-    node: Any = recipe.tree
-    origin = f"--set {assignment}"
-    for position, part in enumerate(parts[:-1]):
-        if isinstance(node, list):
-            if not isinstance(part, int) or part >= len(node):
-                raise UsageError(f"--set {assignment}: there is no entry {part} in {_dotted(parts[:position])}")
-            node = node[part]
-        elif isinstance(node, dict):
-            if str(part) not in node:
-                recipe.origins[tuple(parts[: position + 1])] = origin
-            node = node.setdefault(str(part), {})
-        else:
-            raise UsageError(f"--set {assignment}: {_dotted(parts[:position])} is a value, not a table")
-    last = parts[-1]
-    if isinstance(node, list) and isinstance(last, int) and last < len(node):
-        node[last] = value
-    elif isinstance(node, dict):
-        node[str(last)] = value
-    elif isinstance(node, list):
-        raise UsageError(f"--set {assignment}: {_dotted(parts[:-1])} has no entry {last!r}")
-    else:
-        raise UsageError(f"--set {assignment}: {_dotted(parts[:-1])} is a value, not a table")
-    recipe.origins[tuple(parts)] = origin
