@@ -1,0 +1,176 @@
+"""Mistakes in recipes and data: each ends in one message and its exit code, and leaves nothing that looks done."""
+
+from __future__ import annotations
+
+import gzip
+import importlib.metadata
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DISK, DATA, MISSING, NUMERICAL, RECIPE = 74, 65, 69, 70, 78
+
+
+def refused(house: Any, code: int, *said: str, before_the_run: bool) -> str:
+    """Run the recipe and check how it is refused; what can be known from the recipe, `plan` refuses too."""
+    ended = house.call("run", "recipe.toml")
+    assert ended.code == code, ended.err
+    assert ended.out == ""
+    assert "Traceback" not in ended.err
+    assert "defect" not in ended.err
+    message = ended.err[ended.err.index("error: ") :]
+    assert message.count("error: ") == 1
+    assert "\n  fix: " in message, "nothing says what to do"
+    for part in said:
+        assert part in message
+    planned = house.call("plan", "recipe.toml")
+    if before_the_run:
+        assert (planned.code, planned.out) == (code, "")
+        assert not house.runs.is_dir() or not any(house.runs.iterdir())
+    else:
+        assert planned.code == 0, planned.err
+        (state,) = house.states()
+        assert (state["status"], state["exit_code"]) == ("failed", code)
+        assert not list(house.runs.rglob("artifact"))
+        assert not list(house.runs.rglob(".staging-*"))
+    return message
+
+
+# --- recipes ------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"trainr.use": "sft"}, ("'trainr'", "Did you mean 'trainer'?")),
+        ({"seed": 3}, ("'seed'",)),
+        ({"run.sede": 3}, ("'sede'", "Did you mean 'seed'?")),
+        ({"model.sorce": "x"}, ("'sorce'", "Did you mean 'source'?")),
+        ({"data.pth": "x"}, ("'pth'", "Did you mean 'path'?")),
+        ({"adapter.rnk": 8}, ("'rnk'", "Did you mean 'rank'?")),
+        ({"trainer.learningrate": 1.0}, ("'learningrate'", "Did you mean 'learning_rate'?")),
+        ({"trainer.arguments": {"max_grad_nrm": 1.0}}, ("SFTConfig", "'max_grad_nrm'", "Did you mean")),
+        ({"evaluate": [{"use": "perplexity", "row": 3}]}, ("'row'", "Did you mean 'rows'?")),
+        ({"adapter.rank": "eight"}, ("rank", '"eight"')),
+        ({"adapter.rank": 4.5}, ("rank", "4.5")),
+        ({"adapter.rank": 0}, ("rank", "greater than 0")),
+        ({"trainer.epochs": True}, ("epochs",)),
+        ({"data.validation": 1.5}, ("validation", "1.5")),
+        ({"trainer.overlong": "cut"}, ("overlong", "'truncate'")),
+        ({"run.seed": "one"}, ("seed", '"one"')),
+        ({"model": "SmolLM"}, ("[model]", "table")),
+        ({"trainer": ["sft"]}, ("[trainer]",)),
+        ({"evaluate": {"use": "perplexity"}}, ("[[evaluate]]",)),
+        ({"adapter": {"rank": 4}}, ("[adapter]", "use")),
+        ({"model": {}}, ("source",)),
+        ({"plugins": ["gone.py"]}, ("gone.py",)),
+    ],
+    ids=str,
+)
+def test_a_recipe_with_a_mistake(house: Any, changes: dict[str, Any], said: tuple[str, ...]) -> None:
+    house.recipe(changes)
+    message = refused(house, RECIPE, *said, before_the_run=True)
+    assert "where: recipe.toml" in message
+
+
+def test_a_recipe_that_is_no_toml(house: Any) -> None:
+    house.write("recipe.toml", '[model]\nsource = "x\n')
+    assert "recipe.toml:2" in refused(house, RECIPE, before_the_run=True)
+    house.write("recipe.toml", b"\xff\xfe")
+    refused(house, RECIPE, "UTF-8", before_the_run=True)
+    (house.folder / "recipe.toml").unlink()
+    refused(house, RECIPE, "recipe.toml", before_the_run=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "package"),
+    [
+        ({"adapter": {"use": "adalora"}}, "tunesmith-adalora"),
+        ({"trainer.use": "ppo"}, "tunesmith-ppo"),
+        ({"quantizer": {"use": "nf4"}}, "tunesmith-qlora"),
+        ({"evaluate": [{"use": "classification"}]}, "tunesmith-classify"),
+        ({"export": [{"use": "gguf"}]}, "tunesmith-export"),
+        ({"data.use": "parquet"}, "tunesmith-data"),
+        ({"preset": "qlora"}, "tunesmith-qlora"),
+    ],
+    ids=str,
+)
+def test_a_plugin_that_is_not_installed(
+    house: Any, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], package: str
+) -> None:
+    present = [item for item in importlib.metadata.distributions() if item.name != package]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda **_: iter(present))
+    house.recipe(changes)
+    assert "where: recipe.toml:" in refused(house, MISSING, f"pip install {package}", before_the_run=True)
+
+
+def test_a_misspelt_component(house: Any) -> None:
+    house.recipe({"adapter.use": "lroa"})
+    refused(house, MISSING, "'lroa'", "Did you mean 'lora'?", "installed adapters: ", before_the_run=True)
+
+
+# --- where the run shall be -----------------------------------------------------------------------
+def test_a_run_folder_that_is_a_file(house: Any) -> None:
+    place = house.write("taken", "text")
+    house.recipe({"run.folder": str(place)})
+    refused(house, DISK, "a file, not a folder", before_the_run=True)
+    house.recipe({"run.folder": str(place / "below")})
+    refused(house, DISK, "a file, not a folder", before_the_run=True)
+    assert place.read_text() == "text"
+
+
+def test_a_run_folder_that_cannot_be_written(house: Any, mounted: Callable[[str], Path]) -> None:
+    house.recipe({"run.folder": str(mounted("ro,size=64k") / "runs")})
+    refused(house, DISK, "cannot be written", "disk-0", before_the_run=True)
+
+
+# --- data -----------------------------------------------------------------------------------------
+def good(number: int) -> str:
+    return json.dumps({"prompt": f"{number}?", "completion": "yes"}) + "\n"
+
+
+GOOD = "".join(good(number) for number in range(8))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, ("no such file", "rows.jsonl")),
+        ("", ("empty",)),
+        (b"PK\x03\x04xxxx", ("zip archive",)),
+        ("[\n", ("rows.jsonl", "json")),
+        ("{\n", ("rows.jsonl", "json")),
+        (gzip.compress(GOOD.encode())[:-12], ("gzip", "damaged")),
+        ("\n\n", ("no rows",)),
+        ('{"a": 1}\n{"a": 2}\n', ("not recognised", "columns found: 'a'")),
+        (GOOD + "{bad\n{bad\n", ("2 of 10 rows", "bad JSON", "rows.jsonl:9, rows.jsonl:10")),
+        (GOOD + '{"prompt": "cut', ("1 of 9 rows", "rows.jsonl:9", "cut")),
+        (GOOD.encode() + b'{"prompt": "\xff", "completion": "x"}\n', ("1 of 9 rows", "UTF-8", "rows.jsonl:9")),
+        (GOOD + '{"prompt": "a", "completion": 3}\n', ("1 of 9 rows", "rows.jsonl:9", "completion")),
+        (GOOD + '{"prompt": "a", "completion": null}\n', ("1 of 9 rows", "rows.jsonl:9", "completion")),
+        (GOOD + '{"prompt": "a"}\n', ("1 of 9 rows", "rows.jsonl:9", "prompts only")),
+        (GOOD + "[1]\n", ("1 of 9 rows", "rows.jsonl:9")),
+        (GOOD + good(0), ("1 of 9 rows", "duplicate", "rows.jsonl:9")),
+        ('{"prompt": "a", "completion": " "}\n' * 3, ("none of the 3 rows", "rows.jsonl:1")),
+        (good(1), ("no rows are held out",)),
+        (
+            '{"prompt": "p", "chosen": "c", "rejected": "r"}\n{"prompt": "q", "chosen": "c", "rejected": "r"}\n',
+            ("sft",),
+        ),
+    ],
+    ids=lambda value: repr(value)[:40],
+)
+def test_a_data_file_that_cannot_be_used(house: Any, content: str | bytes | None, said: tuple[str, ...]) -> None:
+    house.recipe()
+    if content is None:
+        (house.folder / "rows.jsonl").unlink()
+    else:
+        house.write("rows.jsonl", content)
+    early = content in (None, "", b"PK\x03\x04xxxx")
+    refused(house, DATA, *said, before_the_run=early)
+
+
+def test_a_data_file_with_a_misspelt_name(house: Any) -> None:
+    house.recipe({"data.path": "row.jsonl"})
+    refused(house, DATA, "row.jsonl", "Did you mean 'rows.jsonl'?", before_the_run=True)
