@@ -42,7 +42,7 @@ def fates(context: Context) -> list[tuple[str, str]]:
         b'[{"text": "a"}, {"text": "b"}]',
         b'{"data": [{"text": "a"}, {"text": "b"}], "version": 1}',
         b'\xef\xbb\xbf[\r\n{"text": "a"},\r\n{"text": "b"}]',
-        gzip.compress(b'[{"text": "a"}, {"text": "b"}]'),
+        gzip.compress(b'[{"text": "a"}, {"text": "b"}]', mtime=0),
     ],
     ids=["array", "object", "byte order mark and CRLF", "gzip"],
 )
@@ -77,7 +77,7 @@ def test_json_bad_rows(tmp_path: Path) -> None:
         (b" \n ", "holds only blanks", "rows.json"),
         (b"[]", "the data has no rows", "rows.json"),
         (b"[" * 200_000, "bad JSON: ", "rows.json"),
-        (gzip.compress(b'[{"text": "a"}]')[:-6], "the gzip file is damaged", "rows.json"),
+        (gzip.compress(b'[{"text": "a"}]', mtime=0)[:-6], "the gzip file is damaged", "rows.json"),
     ],
 )
 def test_json_file_that_cannot_be_used(tmp_path: Path, content: bytes, message: str, place: str) -> None:
@@ -92,7 +92,7 @@ def test_json_file_that_cannot_be_used(tmp_path: Path, content: bytes, message: 
         (b'prompt,completion\na,"b, c"\nd,"e\nf"\n', "rows.csv"),
         (b'\xef\xbb\xbfprompt,completion\r\na,"b, c"\r\nd,"e\nf"\r\n', "rows.csv"),
         (b'prompt\tcompletion\na\tb, c\nd\t"e\nf"\n', "rows.tsv"),
-        (gzip.compress(b'prompt\tcompletion\na\tb, c\n\nd\t"e\nf"\n'), "rows.tsv.gz"),
+        (gzip.compress(b'prompt\tcompletion\na\tb, c\n\nd\t"e\nf"\n', mtime=0), "rows.tsv.gz"),
     ],
     ids=["plain", "byte order mark and CRLF", "tabs", "gzip and a blank line"],
 )
