@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import tunesmith
-from tunesmith import adapted, context, errors, hooks, records, spec
+from tunesmith import adapted, context, hooks, records, spec
 from tunesmith.recipe import STAGE_KEYS, TOP_KEYS, RunSettings
 from tunesmith.registry import Registry, catalogue
 
@@ -235,16 +235,6 @@ def test_every_setting_of_a_run_is_documented_with_its_default() -> None:
         if field.default is not None:
             value = tomllib.loads(f"x = {default.strip('`')}")["x"]
             assert value == (str(field.default) if isinstance(field.default, Path) else field.default), field.name
-
-
-def test_every_exit_code_is_documented() -> None:
-    text = sections(RECIPE_PAGE, "##")["Exit codes"]
-    listed = {int(code) for row in re.findall(r"^\| ([\d, ]+) \|", text, re.MULTILINE) for code in row.split(",")}
-    kinds = [
-        kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.TunesmithError)
-    ]
-    raised = {kind.exit_code for kind in kinds} | {128 + number for number in (1, 2, 15)}
-    assert listed == raised | {0}
 
 
 def test_the_recipes_that_are_shown_are_toml() -> None:
