@@ -61,7 +61,7 @@ def test_perplexity_of_some_rows_in_any_batch_size(tiny_handle, context):
 
 
 def test_perplexity_of_nothing_is_an_error(tiny_handle, context):
-    with pytest.raises(DataError, match="nothing could be measured"):
+    with pytest.raises(DataError, match="none of the 3 held-out rows can be measured"):
         perplexity.evaluate(tiny_handle, DATA, PerplexitySettings(max_length=1), context)
 
 

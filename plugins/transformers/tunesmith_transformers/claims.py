@@ -69,12 +69,18 @@ def check_directory(settings: ModelSettings, folder: Path) -> None:
         raise DataError(f"there is no model folder {path}", fix="Mend `source` in [model].")
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(config, dict):
+            raise ValueError("it holds no JSON object")
     except FileNotFoundError:
         raise DataError(
             f"the model folder {path} has no config.json", fix="Give a folder in Transformers' layout."
         ) from None
     except ValueError as error:
-        raise DataError(f"config.json is damaged: {error}", where=str(path / "config.json")) from error
+        raise DataError(
+            f"config.json is damaged: {error}",
+            where=str(path / "config.json"),
+            fix="Fetch the model again, or copy its config.json.",
+        ) from error
     if not any(path.glob("*.safetensors")):
         pickled = [file.name for file in (*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth"))]
         raise DataError(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from tunesmith import Context, DataError, ModelHandle
+from tunesmith.guard import OUT_OF_MEMORY
 from tunesmith.store import sha256_file
 from tunesmith_transformers.claims import place
 from tunesmith_transformers.settings import ModelSettings
@@ -36,6 +37,7 @@ def load(
     """
     import torch
     import transformers
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     quiet()
@@ -50,13 +52,18 @@ def load(
     if settings.attention:
         options["attn_implementation"] = settings.attention
     try:
-        model = getattr(transformers, HEADS[head]).from_pretrained(folder, dtype=dtype, **options)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        model, report = getattr(transformers, HEADS[head]).from_pretrained(
+            folder, dtype=dtype, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
+        if any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+            raise  # the machine's limit, not the folder's fault
         raise DataError(
-            f"the model in {folder} cannot be loaded: {str(error).splitlines()[0]}",
+            f"the model in {folder} cannot be loaded: {' '.join(str(error).split())}"[:500],
             where=str(folder),
             fix="Check that the folder is whole and of a model that this version of Transformers knows.",
         ) from error
+    _check_whole(model, head, report["missing_keys"], folder)
     if device != "cpu" and "quantization_config" not in options:
         model.to(torch.device(device))
     model.config.use_cache = True
@@ -87,13 +94,21 @@ def load_tokenizer(folder: Path, settings: ModelSettings, context: Context) -> t
     quiet()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # the parser in Rust raises plain Exception for a file that it does not understand
+        if isinstance(error, (MemoryError, ImportError)):
+            raise
         raise DataError(
-            f"the tokenizer in {folder} cannot be loaded: {str(error).splitlines()[0]}", where=str(folder)
+            f"the tokenizer in {folder} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}"[:500],
+            where=str(folder),
+            fix="Copy the tokenizer's files of the same model into the folder again.",
         ) from error
     notes = []
     if tokenizer.eos_token_id is None:
-        raise DataError(f"the tokenizer in {folder} has no end token (eos_token)", where=str(folder))
+        raise DataError(
+            f"the tokenizer in {folder} has no end token (eos_token)",
+            where=str(folder),
+            fix="Name one in tokenizer_config.json: without it the model cannot learn to stop.",
+        )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
         notes.append(f"the tokenizer has no pad token: padding with {tokenizer.eos_token!r}, masked by position")
@@ -141,6 +156,26 @@ def quiet() -> None:
     transformers_logging.disable_progress_bar()
     logging.getLogger("accelerate").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl|accelerate)\.")
+
+
+def _check_whole(model: Any, head: str, missing: Iterable[str], folder: Path) -> None:
+    """Refuse weights that the files lack: Transformers fills them with random numbers and goes on.
+
+    A head that the role adds to a language model (scalar, labels) is new by intention, and so is its pooler.
+    """
+    prefix = f"{model.base_model_prefix}."
+    lacking = sorted(
+        name
+        for name in missing
+        if head == "causal-lm" or (head != "none" and name.startswith(prefix) and "pooler" not in name)
+    )
+    if lacking:
+        raise DataError(
+            f"the weights in {folder} lack {len(lacking)} of the model's tensors",
+            where=str(folder),
+            details=[*lacking[:5], *(["..."] if len(lacking) > 5 else [])],
+            fix="Fetch the model again, or mend its config.json: tensors that lack would be random numbers.",
+        )
 
 
 def _check_vocabulary(tokenizer: Any, model: Any, folder: Path) -> None:

@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from tunesmith import Context, Dataset, Evaluation, Measure, ModelHandle
+from tunesmith import Context, DataError, Dataset, Evaluation, Ledger, Measure, ModelHandle
 from tunesmith.stats import bootstrap_ratio
 from tunesmith_transformers.batching import by_length, collate
 from tunesmith_transformers.settings import PerplexitySettings
@@ -27,7 +27,16 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, c
     records = data.validation
     if settings.rows is not None:
         records = records.take(range(min(settings.rows, len(records))))
-    encoded = encode(records, data.type, handle.tokenizer, max_length=limit)
+    left_out = Ledger()
+    encoded = encode(records, data.type, handle.tokenizer, max_length=limit, ledger=left_out)
+    if not encoded:
+        raise DataError(
+            f"none of the {len(records)} held-out rows can be measured",
+            details=left_out.examples(),
+            fix="Mend these rows, or hold out others in [data].",
+        )
+    if left_out.dropped:
+        context.reporter.warn(f"{left_out.dropped} held-out rows are not measured ({'; '.join(left_out.examples())})")
     sums, counts = row_losses(handle, encoded, settings.batch_size, context)
     value, low, high = bootstrap_ratio(sums, counts, seed=context.seed, transform=math.exp)
     per_row = tuple(total / count for total, count in zip(sums, counts, strict=True))
