@@ -47,6 +47,13 @@ class House:
     def rows(self, rows: list[Any], name: str = "rows.jsonl") -> None:
         self.write(name, "".join(json.dumps(row) + "\n" for row in rows))
 
+    def model(self, change: Callable[[Path], None]) -> None:
+        """Make the recipe name a copy of the model folder that `change` spoils."""
+        copied = self.folder / "model"
+        shutil.copytree(self.content["model"]["source"], copied)
+        change(copied)
+        self.content["model"]["source"] = str(copied)
+
     def write(self, name: str, content: str | bytes) -> Path:
         path = self.folder / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)
@@ -74,6 +81,30 @@ class House:
         code = main([str(word) for word in words])
         captured = self._read()
         return Outcome(code, captured.out, captured.err)
+
+    def refused(self, code: int, *said: str, before_the_run: bool = False) -> str:
+        """Run the recipe and check how it is refused; what can be known from the recipe, `plan` refuses too."""
+        ended = self.call("run", "recipe.toml")
+        assert ended.code == code, ended.err
+        assert ended.out == ""
+        assert "Traceback" not in ended.err
+        assert "defect:" not in ended.err
+        message = ended.err[ended.err.index("error: ") :]
+        assert message.count("error: ") == 1
+        assert "\n  fix: " in message, "nothing says what to do"
+        for part in said:
+            assert part in message
+        planned = self.call("plan", "recipe.toml")
+        if before_the_run:
+            assert (planned.code, planned.out) == (code, "")
+            assert not self.runs.is_dir() or not any(self.runs.iterdir())
+        else:
+            assert planned.code == 0, planned.err
+            (state,) = self.states()
+            assert (state["status"], state["exit_code"]) == ("failed", code)
+            assert not list(self.runs.rglob("artifact"))
+            assert not list(self.runs.rglob(".staging-*"))
+        return message
 
     def states(self) -> list[dict[str, Any]]:
         """The state of each run folder, in the order they were made."""
