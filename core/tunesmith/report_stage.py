@@ -50,13 +50,16 @@ def stage_section(
         result.get("seconds", {}).items(), key=lambda item: PHASES.index(item[0]) if item[0] in PHASES else 99
     )
     seconds = [(phase, f"{value:,.1f}") for phase, value in taken]
+    facts = _flat(result.get("facts", {}))
+    series = {name: value for name, value in facts.items() if _is_series(value)}
     for name, part in (
         ("Measures", _measures(before.get("measures", {}), after.get("measures", {}))),
         ("Answers", _samples(before.get("samples", []), after.get("samples", []))),
         ("Training", _charts(metrics)),
         ("Data", _ledger(result.get("ledger", {}), place)),
         ("Time", table(("phase", "seconds"), seconds, numeric=("seconds",))),
-        ("Facts", pairs(_flat(result.get("facts", {})))),
+        ("Series", joined([line_chart(name, points, "step") for name, points in series.items()])),
+        ("Facts", pairs((name, _plain(value)) for name, value in facts.items() if name not in series)),
     ):
         if part:
             parts.extend((element("h3" if heading else "h2", name), part))
@@ -182,13 +185,20 @@ def _ledger(ledger: Mapping[str, Any], place: Path) -> Html:
 
 
 # --- helpers --------------------------------------------------------------------------------------
-def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """The leaves of nested data, named by their path."""
-    found: list[tuple[str, Any]] = []
+    found: dict[str, Any] = {}
     for key, value in values.items():
         name = f"{prefix}{key}".replace("_", " ")
-        found.extend(_flat(value, f"{name} · ") if isinstance(value, Mapping) else [(name, _plain(value))])
+        found.update(_flat(value, f"{name} · ") if isinstance(value, Mapping) else {name: value})
     return found
+
+
+def _is_series(value: Any) -> bool:
+    """Whether a fact is a list of [step, figure], which is drawn instead of printed."""
+    if not isinstance(value, list) or len(value) < 2:
+        return False
+    return all(isinstance(p, list) and len(p) == 2 and all(type(v) in (int, float) for v in p) for p in value)
 
 
 def _plain(value: Any) -> str:

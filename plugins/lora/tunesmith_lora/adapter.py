@@ -6,9 +6,9 @@ from typing import Any
 
 from peft import LoraConfig
 
-from tunesmith import Context, ModelHandle, RecipeError
+from tunesmith import Context, ModelHandle
 from tunesmith_lora import LoraSettings
-from tunesmith_transformers.peft_adapted import PeftAdapted, target_layers
+from tunesmith_transformers.peft_adapted import PeftAdapted, check_rank, target_layers, task_type
 
 
 def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> PeftAdapted:
@@ -18,13 +18,7 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Peft
         RecipeError: a target is not in the model, or the rank is over a layer's size.
     """
     layers = target_layers(handle.model, settings.target_modules)
-    for name, layer in layers.items():
-        smallest = min(layer.in_features, layer.out_features)
-        if settings.rank > smallest:
-            raise RecipeError(
-                f"rank = {settings.rank} is over the size of {name} ({layer.in_features} x {layer.out_features})",
-                fix=f"Set rank = {smallest} or less in [adapter], or leave that layer out of target_modules.",
-            )
+    check_rank(layers, settings.rank)
     config = LoraConfig(
         r=settings.rank,
         lora_alpha=settings.alpha,
@@ -32,7 +26,7 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Peft
         target_modules=sorted(layers),
         use_rslora=settings.use_rslora,
         use_dora=settings.use_dora,
-        task_type="CAUSAL_LM" if handle.head == "causal-lm" else None,
+        task_type=task_type(handle),
     )
     context.reporter.say(f"lora: rank {settings.rank} on {len(layers)} linear layers")
     return PeftAdapted(handle, config)

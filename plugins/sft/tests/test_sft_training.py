@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import signal
 
 import pytest
 import torch
@@ -18,8 +16,6 @@ from tunesmith import (
     NumericalError,
     RecipeError,
     Records,
-    Stopped,
-    hookimpl,
 )
 from tunesmith.artifact import load_artifact
 from tunesmith.store import checkpoints, damage
@@ -33,19 +29,6 @@ def weights(run):
 
 def logged(run):
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-class SignalAt:
-    """An observer that sends this process a signal after a step."""
-
-    def __init__(self, step, number=signal.SIGTERM):
-        self.step = step
-        self.number = number
-
-    @hookimpl
-    def tunesmith_step(self, step):
-        if step == self.step:
-            os.kill(os.getpid(), self.number)
 
 
 def test_a_run_learns_and_keeps_an_adapter(house):
@@ -78,10 +61,7 @@ def test_the_artifact_gives_back_the_tuned_model(house):
 def test_a_stopped_run_resumes_to_the_same_bits(house, step, adapter):
     sets = ["adapter.dropout=0.1"] if adapter == "lora" else ['adapter={use="full"}']
     whole = house.run(*sets)
-    with pytest.raises(Stopped) as stopped:
-        house.run(*sets, plugins=(SignalAt(step),))
-    assert stopped.value.exit_code == 143
-    part = house.newest()
+    part = house.stopped(step, *sets)
     assert json.loads((part / "state.json").read_text())["status"] == "stopped"
     assert checkpoints(part / "checkpoints")[-1].name == f"step-{step:06d}"
     house.resume(part)
@@ -95,18 +75,14 @@ def test_a_stopped_run_resumes_to_the_same_bits(house, step, adapter):
 def test_two_epochs_resume_to_the_same_bits(house):
     sets = ["trainer.batch_size=5", "trainer.gradient_accumulation_steps=2", "trainer.max_steps=9"]
     whole = house.run(*sets)
-    with pytest.raises(Stopped):
-        house.run(*sets, plugins=(SignalAt(6),))
-    part = house.newest()
+    part = house.stopped(6, *sets)
     house.resume(part)
     assert weights(part) == weights(whole.folder)
 
 
 def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(house):
     whole = house.run()
-    with pytest.raises(Stopped):
-        house.run(plugins=(SignalAt(5),))
-    part = house.newest()
+    part = house.stopped(5)
     newest = checkpoints(part / "checkpoints")[-1] / "optimizer.safetensors"
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1

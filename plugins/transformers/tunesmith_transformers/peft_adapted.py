@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ class PeftAdapted(Adapted):
         path = folder / "adapter_model.safetensors"
         if not path.is_file():
             raise DataError(f"no adapter weights at {path}", fix="Give the artifact folder of a finished run.")
-        tensors = load_file(str(path))
+        tensors = self.as_trained(load_file(str(path)), folder)
         expected = peft.get_peft_model_state_dict(self.model, save_embedding_layers=False)
         differing = sorted(set(expected) ^ set(tensors))
         differing += [name for name in expected if name in tensors and expected[name].shape != tensors[name].shape]
@@ -67,6 +67,10 @@ class PeftAdapted(Adapted):
             )
         peft.set_peft_model_state_dict(self.model, tensors)
 
+    def as_trained(self, tensors: dict[str, Any], folder: Path) -> dict[str, Any]:
+        """The tensors of a file as this model holds them; a method that saves another shape turns it back here."""
+        return tensors
+
     def merge(self) -> Any:
         """The base with the adapter folded into its weights; the adapter is gone from this handle's model."""
         return self.model.merge_and_unload()
@@ -76,6 +80,30 @@ class PeftAdapted(Adapted):
         """The base model, as PEFT's `disable_adapter` gives it."""
         with self.model.disable_adapter():
             yield self.model
+
+
+def check_rank(layers: Mapping[str, Any], rank: int, setting: str = "rank") -> None:
+    """Refuse a rank over the smaller side of a layer, where a low-rank update would not be low-rank.
+
+    Args:
+        layers: linear layers by name, as `target_layers` gives them.
+        setting: the name of the rank's setting in [adapter].
+
+    Raises:
+        RecipeError: naming the first layer that is too small.
+    """
+    for name, layer in layers.items():
+        smallest = min(layer.in_features, layer.out_features)
+        if rank > smallest:
+            raise RecipeError(
+                f"{setting} = {rank} is over the size of {name} ({layer.in_features} x {layer.out_features})",
+                fix=f"Set {setting} = {smallest} or less in [adapter], or leave that layer out of target_modules.",
+            )
+
+
+def task_type(handle: ModelHandle) -> str | None:
+    """PEFT's name of what a model with this head does."""
+    return "CAUSAL_LM" if handle.head == "causal-lm" else None
 
 
 def linear_names(model: Any) -> list[str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunesmith import Registry
+from tunesmith import Registry, Stopped, hookimpl
 from tunesmith.context import SilentReporter
 from tunesmith.plan import make_plan
 from tunesmith.recipe import read
@@ -18,22 +21,36 @@ from tunesmith.run import Run, resume, start
 ROWS = [{"prompt": f"{a}+{b}=", "completion": str(a + b)} for a in range(8) for b in range(6)]
 
 
-@pytest.fixture(scope="session")
-def first_party() -> Callable[[], Registry]:
-    import tunesmith_data
-    import tunesmith_full
-    import tunesmith_lora
-    import tunesmith_sft
-    import tunesmith_transformers
+FIRST_PARTY = ("data", "full", "lora", "sft", "transformers")
+
+
+@pytest.fixture
+def first_party(request: pytest.FixtureRequest) -> Callable[[], Registry]:
+    """Makes a registry of the plugins that a run needs and of the one whose tests these are."""
+    own = request.path.relative_to(Path(__file__).parent).parts[0].replace("-", "_")
+    modules = [importlib.import_module(f"tunesmith_{name}") for name in sorted({*FIRST_PARTY, own})]
 
     def make() -> Registry:
         registry = Registry()
-        for module in (tunesmith_data, tunesmith_full, tunesmith_lora, tunesmith_sft, tunesmith_transformers):
+        for module in modules:
             registry.add(module, distribution=module.__name__.replace("_", "-"), version="0.1.0")
         assert not registry.problems
         return registry
 
     return make
+
+
+class SignalAt:
+    """An observer that sends this process a signal after a step."""
+
+    def __init__(self, step: int, number: int = signal.SIGTERM) -> None:
+        self.step = step
+        self.number = number
+
+    @hookimpl
+    def tunesmith_step(self, step: int) -> None:
+        if step == self.step:
+            os.kill(os.getpid(), self.number)
 
 
 class House:
@@ -78,6 +95,13 @@ class House:
             registry.add(plugin, name="test-observer")
         plan = make_plan(read(self.folder / "recipe.toml", sets), registry)
         return start(plan, registry, SilentReporter())
+
+    def stopped(self, step: int, *sets: str) -> Path:
+        """The folder of a run that got SIGTERM after `step`."""
+        with pytest.raises(Stopped) as stopped:
+            self.run(*sets, plugins=(SignalAt(step),))
+        assert stopped.value.exit_code == 143
+        return self.newest()
 
     def resume(self, run: Path) -> Run:
         return resume(run, self.make_registry(), SilentReporter())
