@@ -118,7 +118,10 @@ class Component:
                 fix="Reinstall or update the plugin; `tunesmith plugins list` says which package it is.",
             ) from error
         if not callable(found):
-            raise MissingError(f"{self.kind} {self.name!r}: its {option} {reference!r} is not callable")
+            raise MissingError(
+                f"{self.kind} {self.name!r}: its {option} {reference!r} is not callable",
+                fix="Reinstall or update the plugin; `tunesmith plugins list` says which package it is.",
+            )
         return found
 
 

@@ -136,18 +136,19 @@ class StageRun:
             adapted = artifact.adapt(handle, line.adapter, self.context)
         if line.adapter:
             with guarded(line.adapter):
-                self._check_trainable(role, adapted)
+                self._check_trainable(role, adapted, line.adapter)
         return adapted
 
-    def _check_trainable(self, role: RolePlan, adapted: Adapted) -> None:
+    def _check_trainable(self, role: RolePlan, adapted: Adapted, use: Use) -> None:
         if not role.role.trainable:
             return
         trainable = adapted.trainable()
         moved = sum(p.numel() for p in trainable.values())
         if not moved:
             raise PluginError(
-                f"role {role.role.name!r}: the adapter leaves nothing to train",
-                fix="Check the adapter's targets: `tunesmith plugins show NAME` lists its settings.",
+                f"role {role.role.name!r}: adapter {use.component.name!r} of {use.distribution} {use.version} leaves "
+                "nothing to train",
+                fix=f"Check its targets: `tunesmith plugins show {use.component.name}` lists its settings.",
             )
         total = sum(p.numel() for p in adapted.model.parameters())
         self.result.training["trainable_parameters"] = moved
