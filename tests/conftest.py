@@ -120,6 +120,7 @@ def house(
     monkeypatch.delenv("TUNESMITH_DEBUG", raising=False)
     monkeypatch.delenv("TUNESMITH_DISABLE", raising=False)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("gc.collect", lambda: 0)  # half a second a call on a heap that holds torch
     return House(tmp_path, tiny_folder, capfd.readouterr)
 
 
