@@ -13,7 +13,7 @@ from tunesmith_data.formats import FORMATS, Unusable, convert, recognise, title_
 from tunesmith_data.pairs import as_assistant, as_user
 from tunesmith_data.raw import Raw
 from tunesmith_data.settings import RowSettings
-from tunesmith_data.split import content_key, held_out, sample, shuffled
+from tunesmith_data.split import content_key, distinct, held_out, sample, shuffled
 
 LOOKED_AT = 100  # rows by which the format is recognised
 
@@ -57,7 +57,8 @@ def collect(
     held_usable = _converted(held_rows, name, settings, context)
     usable, held_usable = _alike(FORMATS[name].type, usable, held_usable, settings)
     if settings.duplicates == "drop":
-        usable, held_usable = _distinct(usable, context), _distinct(held_usable, context)
+        usable = distinct(usable, lambda item: item.key, context.ledger)
+        held_usable = distinct(held_usable, lambda item: item.key, context.ledger)
     if held is None:
         apart = held_out([item.key for item in usable], settings.validation, context.seed)
         train = [item for item, out in zip(usable, apart, strict=True) if not out]
@@ -183,18 +184,6 @@ def as_chat(row: Mapping[str, Any], system: str | None = None) -> dict[str, Any]
     first = "messages" if "messages" in found else "prompt"
     if system and found[first][0]["role"] != "system":
         found[first] = [{"role": "system", "content": system}, *found[first]]
-    return found
-
-
-def _distinct(items: Sequence[Usable], context: Context) -> list[Usable]:
-    first: dict[str, str] = {}
-    found = []
-    for item in items:
-        if item.key in first:
-            context.ledger.drop(item.name, "duplicate", f"of {first[item.key]}")
-        else:
-            first[item.key] = item.name
-            found.append(item)
     return found
 
 

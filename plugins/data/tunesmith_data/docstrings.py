@@ -13,7 +13,7 @@ from pathlib import Path
 from tunesmith import Context, DataError, Dataset, MissingError, Records
 from tunesmith_data.functions import functions
 from tunesmith_data.settings import DocstringsSettings
-from tunesmith_data.split import held_out, sample, shuffled
+from tunesmith_data.split import distinct, held_out, sample, shuffled
 
 #: Folders that hold no library code: installed packages, tests (some broken on purpose), build leftovers.
 LEFT_OUT = {"site-packages", "dist-packages", "test", "tests", "idle_test", "__pycache__"}
@@ -54,7 +54,7 @@ def load(settings: DocstringsSettings, context: Context) -> Dataset:
             fix="Choose another package, or widen max_source_chars, min_source_lines, min_doc_chars and max_doc_chars.",
         )
     context.ledger.read(len(pairs))
-    kept = _distinct(pairs, context)
+    kept = distinct(pairs, lambda pair: pair.source, context.ledger)
     apart = held_out([pair.file for pair in kept], settings.validation, context.seed)
     if settings.validation and not any(apart):
         context.reporter.warn(f"{settings.package}: nothing is held out: all functions stand in one file")
@@ -128,18 +128,6 @@ def _root(package: str) -> Path:
     if root.suffix != ".py" or not root.is_file():
         raise MissingError(f"the package {package!r} has no Python source here", fix=fix)
     return root
-
-
-def _distinct(pairs: list[Pair], context: Context) -> list[Pair]:
-    first: dict[str, str] = {}
-    kept = []
-    for pair in pairs:
-        if pair.source in first:
-            context.ledger.drop(pair.name, "duplicate", f"of {first[pair.source]}")
-        else:
-            first[pair.source] = pair.name
-            kept.append(pair)
-    return kept
 
 
 def _records(pairs: list[Pair], settings: DocstringsSettings) -> Records:

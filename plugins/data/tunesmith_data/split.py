@@ -10,10 +10,21 @@ import heapq
 import json
 import random
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+from tunesmith import Ledger
+
+
+class Named(Protocol):
+    """A row that the ledger can name."""
+
+    @property
+    def name(self) -> str: ...
+
 
 T = TypeVar("T")
+N = TypeVar("N", bound=Named)
 
 
 def sample(items: Iterable[T], limit: int | None, seed: int) -> list[T]:
@@ -30,6 +41,19 @@ def content_key(row: Mapping[str, Any]) -> str:
     """A digest of a row's content: equal for equal rows, whatever the order of their columns."""
     plain = json.dumps(row, sort_keys=True, ensure_ascii=True, default=repr)
     return hashlib.blake2b(plain.encode("ascii"), digest_size=16).hexdigest()
+
+
+def distinct(items: Sequence[N], key: Callable[[N], str], ledger: Ledger) -> list[N]:
+    """The first item of each key; the ledger is told of the others."""
+    first: dict[str, str] = {}
+    found = []
+    for item in items:
+        if key(item) in first:
+            ledger.drop(item.name, "duplicate", f"of {first[key(item)]}")
+        else:
+            first[key(item)] = item.name
+            found.append(item)
+    return found
 
 
 def held_out(groups: Sequence[Hashable], share: float, seed: int) -> list[bool]:
