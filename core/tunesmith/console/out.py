@@ -18,11 +18,6 @@ def data_console() -> Console:
     return Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
 
 
-def talk_console() -> Console:
-    """For everything else."""
-    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
-
-
 def safe(text: Any, style: str = "") -> Text:
     """Text of unknown origin: neither markup nor control codes take effect."""
     return Text(clean(str(text)), style=style)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tunesmith import Ge, Gt, Interval, Settings
+from tunesmith import Ge, Gt, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,3 @@ class TrainingSettings(Settings):
     """Steps between lines of metrics.jsonl."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """Further arguments of the wrapped trainer, by its own names; they win over the settings above."""
-
-
-#: A share, for settings that take one.
-Share = Annotated[float, Interval(ge=0, le=1)]
