@@ -1,4 +1,4 @@
-"""Whole runs through the console: a recipe for the tiny model, and places where a disk is small or read-only."""
+"""Runs through the console, of toys and of the tiny model, and places where a disk is small or read-only."""
 
 from __future__ import annotations
 
@@ -16,6 +16,22 @@ import tomli_w
 
 ROWS = [{"prompt": f"{a}+{b}=", "completion": str(a + b)} for a in range(8) for b in range(6)]
 DELETE = object()
+TOY = Path(__file__).with_name("test_console_toy.py")
+TOY_RECIPE = f"""\
+plugins = ["{TOY}"]
+[model]
+source = "toy:one"
+[data]
+use = "pairs"
+path = "pairs.txt"
+[adapter]
+use = "move"
+[trainer]
+use = "pull"
+[[evaluate]]
+use = "distance"
+"""
+TOY_PAIRS = "".join(f"question {number}|answer {number}\n" for number in range(8))
 
 
 @dataclass(frozen=True)
@@ -144,3 +160,30 @@ def mounted(tmp_path: Path) -> Iterator[Callable[[str], Path]]:
     yield mount
     for place in places:
         subprocess.run(["umount", "-l", place], check=True)
+
+
+@pytest.fixture
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in a folder with a recipe and its data; only the toy plugin is there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("TUNESMITH_CONFIG", str(tmp_path / "config"))
+    monkeypatch.delenv("TUNESMITH_DEBUG", raising=False)
+    monkeypatch.setattr("importlib.metadata.distributions", lambda **_: iter(()))
+    # the disk's and the collector's time decide nothing here
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)
+    monkeypatch.setattr("gc.collect", lambda: 0)
+    (tmp_path / "recipe.toml").write_text(TOY_RECIPE)
+    (tmp_path / "pairs.txt").write_text(TOY_PAIRS)
+
+    from tunesmith.console import main
+
+    def invoke(*words: str) -> tuple[int, str, str]:
+        capsys.readouterr()
+        code = main(list(words))
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return invoke

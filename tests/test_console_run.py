@@ -10,49 +10,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.console import main
-
-TOY = Path(__file__).with_name("test_console_toy.py")
-RECIPE = f"""\
-plugins = ["{TOY}"]
-[model]
-source = "toy:one"
-[data]
-use = "pairs"
-path = "pairs.txt"
-[adapter]
-use = "move"
-[trainer]
-use = "pull"
-[[evaluate]]
-use = "distance"
-"""
-PAIRS = "".join(f"question {number}|answer {number}\n" for number in range(8))
-
 Output = tuple[int, str, str]
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
-    """Run a command in a folder with a recipe and its data; only the toy plugin is there."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TUNESMITH_CONFIG", str(tmp_path / "config"))
-    monkeypatch.delenv("TUNESMITH_DEBUG", raising=False)
-    monkeypatch.setattr("importlib.metadata.distributions", lambda **_: iter(()))
-    # the disk's and the collector's time decide nothing here
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-    monkeypatch.setattr("gc.collect", lambda: 0)
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    (tmp_path / "pairs.txt").write_text(PAIRS)
-
-    def invoke(*words: str) -> Output:
-        capsys.readouterr()
-        code = main(list(words))
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return invoke
 
 
 def as_json(output: Output) -> Any:
@@ -133,14 +91,14 @@ def test_run_json_is_only_data(call: Callable[..., Output]) -> None:
 
 
 def test_a_preset_fills_the_recipe(call: Callable[..., Output], tmp_path: Path) -> None:
-    head = RECIPE.split("[adapter]")[0]
+    head = Path("recipe.toml").read_text().split("[adapter]")[0]
     (tmp_path / "short.toml").write_text(f'preset = "quick"\n{head}')
     assert call("run", "short.toml")[0] == 0
     assert as_json(call("runs", "--json"))[0]["step"] == 3
 
 
 def test_pipelines_show_each_stage_and_what_was_reused(call: Callable[..., Output], tmp_path: Path) -> None:
-    plugins, _, rest = RECIPE.partition("\n")
+    plugins, _, rest = Path("recipe.toml").read_text().partition("\n")
     first = (
         rest.replace("[[", "[[stages.one.").replace("\n[", "\n[stages.one.").replace("[model]", "[stages.one.model]")
     )

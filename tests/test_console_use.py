@@ -12,49 +12,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith.console import main
-
-TOY = Path(__file__).with_name("test_console_toy.py")
-RECIPE = f"""\
-plugins = ["{TOY}"]
-[model]
-source = "toy:one"
-[data]
-use = "pairs"
-path = "pairs.txt"
-[adapter]
-use = "move"
-[trainer]
-use = "pull"
-[[evaluate]]
-use = "distance"
-"""
-PAIRS = "".join(f"question {number}|answer {number}\n" for number in range(8))
-
 Output = tuple[int, str, str]
-
-
-@pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Output]:
-    """Run a command in a folder with a recipe and its data; only the toy plugin is there."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("TUNESMITH_CONFIG", str(tmp_path / "config"))
-    monkeypatch.delenv("TUNESMITH_DEBUG", raising=False)
-    monkeypatch.setattr("importlib.metadata.distributions", lambda **_: iter(()))
-    # the disk's and the collector's time decide nothing here
-    monkeypatch.setattr("os.fsync", lambda descriptor: None)
-    monkeypatch.setattr("gc.collect", lambda: 0)
-    (tmp_path / "recipe.toml").write_text(RECIPE)
-    (tmp_path / "pairs.txt").write_text(PAIRS)
-
-    def invoke(*words: str) -> Output:
-        capsys.readouterr()
-        code = main(list(words))
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return invoke
 
 
 def as_json(output: Output) -> Any:
@@ -115,7 +73,7 @@ def test_a_run_without_an_artifact_cannot_chat(call: Callable[..., Output]) -> N
 
 # --- data -------------------------------------------------------------------------------------
 def test_data_check_counts_rows_and_reasons(call: Callable[..., Output], tmp_path: Path) -> None:
-    (tmp_path / "pairs.txt").write_text(PAIRS + "no bar\n")
+    (tmp_path / "pairs.txt").write_text(Path("pairs.txt").read_text() + "no bar\n")
     words = ("data", "check", "recipe.toml", "--set", "run.max_lost_rows=0.5")
     found = as_json(call(*words, "--json"))
     assert found["type"] == "prompt-completion"
@@ -151,7 +109,7 @@ def test_data_show_marks_what_is_trained(call: Callable[..., Output]) -> None:
 
 
 def test_control_codes_in_rows_do_not_reach_the_terminal(call: Callable[..., Output], tmp_path: Path) -> None:
-    (tmp_path / "pairs.txt").write_text("[bold]\x1b[2Jquestion|answer\n" + PAIRS)
+    (tmp_path / "pairs.txt").write_text("[bold]\x1b[2Jquestion|answer\n" + Path("pairs.txt").read_text())
     out = call("data", "show", "recipe.toml", "--row", "1")[1]
     assert "[bold]\\x1b[2Jquestion" in out
     assert "\x1b" not in out
