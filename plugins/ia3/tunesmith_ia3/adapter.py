@@ -1,0 +1,77 @@
+"""Apply IA3: which layers hold keys, values and the feed-forward, and the number of parameters."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from peft import IA3Config
+
+from tunesmith import Context, ModelHandle, RecipeError
+from tunesmith_ia3 import Ia3Settings
+from tunesmith_transformers.peft_adapted import PeftAdapted, linear_names, target_layers, task_type
+
+#: How families of models name these layers; searched for at the end of a layer's full name.
+KEYS_AND_VALUES = re.compile(r"(^|\.)(k_proj|v_proj|key|value|k|v|key_proj|value_proj)$")
+FUSED = re.compile(r"(^|\.)(query_key_value|qkv_proj|c_attn|Wqkv|in_proj)$")
+#: Its input is the inner activation of the feed-forward. BERT calls the attention's output `output.dense` too.
+FEED_FORWARD = re.compile(r"(^|\.)(down_proj|fc2|dense_4h_to_h|w2|wo|fc_out|mlp\.c_proj|\d+\.output\.dense)$")
+
+
+def apply(handle: ModelHandle, settings: Ia3Settings, context: Context) -> PeftAdapted:
+    """Wrap the target layers.
+
+    Raises:
+        RecipeError: a target is not in the model, or the model's layers have other names than those known here.
+    """
+    outputs, inputs = chosen(handle.model, settings)
+    config = IA3Config(
+        target_modules=sorted([*outputs, *inputs]),
+        feedforward_modules=sorted(inputs),
+        task_type=task_type(handle),
+    )
+    context.reporter.say(f"ia3: factors on the outputs of {len(outputs)} and the inputs of {len(inputs)} linear layers")
+    fused = sorted({name.rpartition(".")[2] for name in outputs if FUSED.search(name)})
+    if fused:
+        context.reporter.say(f"ia3: {', '.join(fused)} holds the queries too, and they are multiplied as well")
+    return PeftAdapted(handle, config)
+
+
+def parameters(model: Any, settings: Ia3Settings) -> int:
+    """One factor for each output of keys and values, and for each input of the feed-forward's output layer."""
+    outputs, inputs = chosen(model, settings)
+    return sum(layer.out_features for layer in outputs.values()) + sum(layer.in_features for layer in inputs.values())
+
+
+def chosen(model: Any, settings: Ia3Settings) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The layers whose output, and those whose input is multiplied, by full name.
+
+    Raises:
+        RecipeError: a target is not in the model, or none could be recognised.
+    """
+    if settings.target_modules is not None:
+        layers = target_layers(model, settings.target_modules)
+    else:
+        every = target_layers(model, "all-linear")
+        attention = {n: m for n, m in every.items() if KEYS_AND_VALUES.search(n)}
+        attention = attention or {n: m for n, m in every.items() if FUSED.search(n)}
+        forward = {n: m for n, m in every.items() if FEED_FORWARD.search(n)}
+        if not attention or not forward:
+            missing = "keys and values" if not attention else "feed-forward"
+            raise RecipeError(
+                f"the {missing} cannot be recognised among the model's linear layers",
+                details=[f"linear layers: {', '.join(linear_names(model))}"],
+                fix="Name them in target_modules, and the feed-forward's output layer in feedforward_modules.",
+            )
+        layers = {**attention, **forward}
+    if settings.feedforward_modules is None:
+        inputs = {name: layer for name, layer in layers.items() if FEED_FORWARD.search(name)}
+    else:
+        inputs = target_layers(model, settings.feedforward_modules)
+        stray = sorted(set(inputs) - set(layers))
+        if stray:
+            raise RecipeError(
+                f"feedforward_modules names {stray[0]}, which is not among the targets",
+                fix="Add it to target_modules in [adapter].",
+            )
+    return {name: layer for name, layer in layers.items() if name not in inputs}, inputs
