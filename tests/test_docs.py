@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -193,3 +195,12 @@ def test_a_plugin_s_page_names_every_component_and_every_setting(folder: Path, r
         assert f"`{entry.component.name}`" in text or f'"{entry.component.name}"' in text
         rows = set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE))
         assert {field.name for field in fields(entry.component.settings)} <= rows, entry.component.name
+
+
+# --- news -------------------------------------------------------------------------------------
+def test_the_news_can_be_put_together() -> None:
+    command = [sys.executable, "-m", "towncrier", "build", "--draft", "--version", "9.9.9"]
+    news = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "# Tunesmith 9.9.9 (" in news
+    fragments = [path for path in (ROOT / "changelog.d").glob("*.md") if path.name != "README.md"]
+    assert [path.name for path in fragments if f"\n- {path.read_text(encoding='utf-8').strip()}\n" not in news] == []
