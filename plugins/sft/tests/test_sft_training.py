@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 
 import pytest
 import torch
@@ -70,6 +71,21 @@ def test_a_stopped_run_resumes_to_the_same_bits(house, step, adapter):
     assert len(digests) == 1
     assert [line["step"] for line in logged(part)] == [1, 2, 3, 4, 5, 6]
     assert [line["loss"] for line in logged(part)] == [line["loss"] for line in logged(whole.folder)]
+
+
+def test_a_run_killed_after_its_last_step_trains_no_step_more(house):
+    whole = house.run()
+    cut = house.run()
+    shutil.rmtree(cut.folder / "artifact")
+    (cut.folder / "result.json").unlink()
+    (cut.folder / "state.json").write_text('{"status": "running"}')
+    resumed = house.resume(cut.folder)
+    assert weights(cut.folder) == weights(whole.folder)
+    assert [line["step"] for line in logged(cut.folder)] == [1, 2, 3, 4, 5, 6]
+    result = resumed.results["main"]
+    assert result.training["steps"] == 6
+    assert result.training["metrics"] == whole.results["main"].training["metrics"]
+    assert result.after == whole.results["main"].after
 
 
 def test_two_epochs_resume_to_the_same_bits(house):

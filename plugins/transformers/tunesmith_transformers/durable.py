@@ -5,7 +5,7 @@ What it adds, wherever it stands in front of a trainer class:
 - checkpoints that are whole or absent, without pickles, rotated by step number, bound to their run;
 - a stop before the update on a NaN or infinite loss or gradient;
 - on SIGINT, SIGTERM or SIGHUP the step is finished, committed, and the run says so;
-- the adapter's part in a step: `begin`, `extra_loss`, `after_step` with gradients still there;
+- the adapter's part in a step: `parameter_groups`, `begin`, `extra_loss`, `after_step` with gradients still there;
 - an order of rows that depends on seed and epoch alone, so that a resumed run ends in the same bits;
 - metrics to the run folder and the console instead of the trainer's own printing.
 """
@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
-from tunesmith import Adapted, Context, NumericalError, TrainResult
+from tunesmith import Adapted, Context, NumericalError, RecipeError, TrainResult
 from tunesmith.store import checkpoints, commit_folder, newest_good, rotate
 from tunesmith_transformers import checkpoint
-from tunesmith_transformers.batching import EpochSampler
+from tunesmith_transformers.batching import ColumnCollator, EpochSampler
 
 
 class _Steps(TrainerCallback):
@@ -68,6 +68,7 @@ class Durable:
         self.adapted = adapted
         self.context = context
         self.group_by_length = group_by_length
+        self.columns = tuple(adapted.handle.columns)
         self.sampler: EpochSampler | None = None
         self._tokens = self._logged_tokens = 0
         self._logged_at = time.monotonic()
@@ -75,6 +76,9 @@ class Durable:
         super().__init__(*args, **options)
         from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
+        if self.columns:
+            self._check_columns()
+            self.data_collator = ColumnCollator(self.data_collator, self.columns)  # type: ignore[has-type]
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)  # type: ignore[attr-defined]
         self.add_callback(_Steps(self))  # type: ignore[attr-defined]
@@ -94,21 +98,46 @@ class Durable:
             if folder is not None:
                 checkpoint.check_identity(folder, self.context.identity)
                 self.context.reporter.say(f"going on from {folder.name}")
-        output = self.train(resume_from_checkpoint=str(folder) if folder else None)  # type: ignore[attr-defined]
-        state = self.state  # type: ignore[attr-defined]
+        if folder is None or not self._at_its_end(folder):
+            self.train(resume_from_checkpoint=str(folder) if folder else None)  # type: ignore[attr-defined]
+        state = self.state
         finished = state.global_step >= state.max_steps
         return TrainResult(
             steps=state.global_step,
             total_steps=state.max_steps,
-            metrics={"train_loss": float(output.training_loss)},
+            metrics={"train_loss": _mean_loss(state.log_history)},
             seconds=time.monotonic() - begun,
             tokens=self._tokens,
             stopped=None if finished else self.context.stop.signal_number,
         )
 
+    def _at_its_end(self, folder: Path) -> bool:
+        """Take over a checkpoint of the last step; transformers.Trainer would train one step more from there."""
+        state = TrainerState.load_from_json(str(folder / checkpoint.TRAINER_STATE))
+        if state.global_step < state.max_steps:
+            return False
+        self._load_from_checkpoint(str(folder))
+        self.adapted.begin(state.max_steps)
+        self.state: Any = state
+        return True
+
     @property
     def checkpoint_folder(self) -> Path:
         return Path(self.args.output_dir)  # type: ignore[attr-defined]
+
+    def create_optimizer(self, model: Any = None) -> Any:
+        """The trainer's own optimizer, with the adapter's parameter groups taken out of its groups."""
+        optimizer = super().create_optimizer(model)  # type: ignore[misc]
+        rate = self.args.learning_rate  # type: ignore[attr-defined]
+        for wanted in self.adapted.parameter_groups(rate) or ():
+            chosen = {id(parameter) for parameter in wanted["params"]}
+            for group in list(optimizer.param_groups):
+                taken = [parameter for parameter in group["params"] if id(parameter) in chosen]
+                if taken:
+                    group["params"] = [p for p in group["params"] if id(p) not in chosen]
+                    optimizer.add_param_group({**group, **wanted, "params": taken})
+        optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
+        return optimizer
 
     # --- the step -----------------------------------------------------------------------------
     def compute_loss(
@@ -151,7 +180,7 @@ class Durable:
         return norm
 
     def _stop_numerical(self, what: str, value: float) -> None:
-        step = self.state.global_step + 1  # type: ignore[attr-defined]
+        step = self.state.global_step + 1
         kept = checkpoints(self.checkpoint_folder)
         last = f"the last good checkpoint is {kept[-1].name}" if kept else "no checkpoint had been made yet"
         raise NumericalError(
@@ -172,6 +201,20 @@ class Durable:
         self.sampler = EpochSampler(lengths, batch, args.seed, grouped)
         return self.sampler
 
+    # --- columns besides tokens ---------------------------------------------------------------
+    def _check_columns(self) -> None:
+        lacking = set(self.columns) - set(self.train_dataset.column_names)  # type: ignore[attr-defined]
+        if lacking:
+            raise RecipeError(
+                f"the adapter needs {', '.join(sorted(lacking))} in every batch, which this trainer does not provide",
+                fix="Choose another adapter in [adapter], or the trainer sft.",
+            )
+
+    def _set_signature_columns_if_needed(self) -> None:
+        super()._set_signature_columns_if_needed()  # type: ignore[misc]
+        kept = self._signature_columns  # type: ignore[has-type]
+        self._signature_columns = [*kept, *(name for name in self.columns if name not in kept)]
+
     # --- logging ------------------------------------------------------------------------------
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Hand the step's figures to the run instead of printing them."""
@@ -184,14 +227,14 @@ class Durable:
         metrics = {key: float(value) for key, value in logs.items() if isinstance(value, (int, float))}
         if seconds > 0:
             metrics["tokens_per_second"] = round(tokens / seconds, 2)
-        state = self.state  # type: ignore[attr-defined]
+        state = self.state
         self.context.reporter.progress(state.global_step, state.max_steps, metrics)
         if self.context.stop:  # a signal between the step's end and its saving still stops at this step
             self.control.should_save = self.control.should_training_stop = True  # type: ignore[attr-defined]
 
     # --- checkpoints --------------------------------------------------------------------------
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        state = self.state  # type: ignore[attr-defined]
+        state = self.state
         if state.global_step == self._saved_step:
             return
         self.context.sync()
@@ -206,7 +249,7 @@ class Durable:
         checkpoint.write_tensors(folder / checkpoint.MODEL, self.adapted.state())
         checkpoint.write_tensors(folder / checkpoint.OPTIMIZER, optimizer)
         checkpoint.write_tensors(folder / checkpoint.RANDOM, generators)
-        self.state.save_to_json(str(folder / checkpoint.TRAINER_STATE))  # type: ignore[attr-defined]
+        self.state.save_to_json(str(folder / checkpoint.TRAINER_STATE))
         content = {
             "identity": dict(self.context.identity),
             "tokens": self._tokens,
@@ -240,3 +283,17 @@ class Durable:
 
     def _load_scaler(self, folder: str | None) -> None:
         """Nothing to load: weights are trained in float32 or bfloat16, without a gradient scaler."""
+
+
+def _mean_loss(history: list[dict[str, float]]) -> float:
+    """Mean loss over all steps, those before a resume included: each record stands for the steps since the one before.
+
+    Trainer's own figure divides the loss since the resume by all steps.
+    """
+    total, last = 0.0, 0
+    for record in history:
+        if "loss" in record:
+            step = int(record["step"])
+            total += record["loss"] * (step - last)
+            last = step
+    return total / last if last else math.nan
