@@ -99,6 +99,7 @@ def test_what_a_method_does_not_offer_is_said() -> None:
     with pytest.raises(TunesmithError, match="Adapted cannot be disabled"), adapted.disabled():
         pass
     assert adapted.extra_loss() is None
+    assert adapted.parameter_groups(0.1) is None
     assert adapted.extra_state() == {}
     with adapted.use() as model:
         assert model is adapted.model

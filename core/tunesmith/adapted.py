@@ -146,6 +146,16 @@ class Adapted:
         yield self.model
 
     # --- during training ----------------------------------------------------------------------
+    def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]] | None:
+        """Parameters that an optimizer must treat otherwise than the rest, or None.
+
+        Each group holds `params` and what differs (`lr`, `weight_decay`), as torch optimizers take it.
+
+        Args:
+            learning_rate: the run's rate, before its schedule.
+        """
+        return None
+
     def begin(self, total_steps: int) -> None:
         """Called once before the first step, when the number of optimizer steps is known."""
 

@@ -185,11 +185,15 @@ class AdaloraAdapted(PeftAdapted):
     def _config(self, **changes: Any) -> Iterator[None]:
         """PEFT's config with other values inside the `with` block."""
         before = {name: getattr(self.config, name) for name in changes}
-        vars(self.config).update(changes)
+        self._set(changes)
         try:
             yield
         finally:
-            vars(self.config).update(before)
+            self._set(before)
+
+    def _set(self, values: Mapping[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self.config, name, value)
 
 
 def _widened(tensors: dict[str, Any], pattern: Mapping[str, list[bool]]) -> dict[str, Any]:

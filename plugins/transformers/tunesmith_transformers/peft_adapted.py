@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,7 @@ def target_layers(model: Any, targets: str | tuple[str, ...]) -> dict[str, Any]:
     """The linear layers of an unadapted model that `targets` means, by full name.
 
     Args:
-        targets: "all-linear" (all but the output head), or the last parts of names.
+        targets: "all-linear" (all but the output head), or the last parts of names, or full names with `*` and `?`.
 
     Raises:
         RecipeError: a target is not in the model; the message lists those that are.
@@ -134,7 +135,7 @@ def target_layers(model: Any, targets: str | tuple[str, ...]) -> dict[str, Any]:
     wanted = (targets,) if isinstance(targets, str) else targets
     found = {}
     for target in wanted:
-        matching = {n: m for n, m in linear.items() if n == target or n.endswith(f".{target}")}
+        matching = {n: m for n, m in linear.items() if f".{n}".endswith(f".{target}") or fnmatchcase(n, target)}
         if not matching:
             raise RecipeError(
                 f"the model has no linear layer called {target!r}",
