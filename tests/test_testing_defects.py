@@ -135,6 +135,12 @@ DEFECTS = [
         ),
         ("checkpointing", "resume-equal"),
     ),
+    Defect(
+        "checkpointing neither taken nor refused",
+        ((INIT, "return [Adapter(", "return [Adapter(checkpointing=False, "),),
+        ("checkpointing",),
+        "begin() does not refuse",
+    ),
     # --- after training
     Defect(
         "training that fails",

@@ -8,7 +8,7 @@ TYPE_CHECKING = False  # as typing's, without the cost of importing typing for `
 if TYPE_CHECKING:
     from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MinLen
 
-    from tunesmith.adapted import Adapted, ModelHandle, ModuleAdapted, Quantization
+    from tunesmith.adapted import Adapted, Column, ModelHandle, ModuleAdapted, Quantization
     from tunesmith.context import Context, StopFlag
     from tunesmith.errors import (
         DataError,
@@ -54,6 +54,7 @@ __all__ = [
     "RECORD_COLUMNS",
     "Adapted",
     "Adapter",
+    "Column",
     "Component",
     "Context",
     "DataError",
@@ -102,7 +103,7 @@ __all__ = [
 
 _HOMES = {
     "annotated_types": ("Ge", "Gt", "Interval", "Le", "Len", "Lt", "MinLen"),
-    "tunesmith.adapted": ("Adapted", "ModelHandle", "ModuleAdapted", "Quantization"),
+    "tunesmith.adapted": ("Adapted", "Column", "ModelHandle", "ModuleAdapted", "Quantization"),
     "tunesmith.context": ("Context", "StopFlag"),
     "tunesmith.errors": (
         "DataError",

@@ -6,15 +6,31 @@ Nothing here imports torch at module level; tensors and modules are handled thro
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import DataError, TunesmithError
+from tunesmith.records import Dataset
 
 WEIGHTS = "adapter.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One value a row that a model takes in every batch besides its tokens.
+
+    Trainers and evaluators compute it from the row and put it into the batch as a tensor (B,).
+
+    Args:
+        read: from a row's own columns to the value; raises a DataError that says what the row lacks.
+        examples: some values it may have, for the conformance kit.
+    """
+
+    read: Callable[[Mapping[str, Any]], int]
+    examples: Sequence[int]
 
 
 @dataclass
@@ -30,6 +46,7 @@ class ModelHandle:
         max_length: positions that the model takes, in tokens; None when it has no limit.
         quantized: the quantizer's name, or None for dense weights.
         notes: what was decided while loading and should be said (dtype, pad token, ...).
+        columns: what the model takes in every batch besides tokens, by name.
     """
 
     model: Any
@@ -40,6 +57,7 @@ class ModelHandle:
     max_length: int | None = None
     quantized: str | None = None
     notes: tuple[str, ...] = ()
+    columns: Mapping[str, Column] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +164,13 @@ class Adapted:
         yield self.model
 
     # --- during training ----------------------------------------------------------------------
+    def check_data(self, data: Dataset) -> None:
+        """Called with the stage's rows before they are trained on.
+
+        Raises:
+            DataError: the adapter cannot be trained on them.
+        """
+
     def parameter_groups(self, learning_rate: float) -> list[dict[str, Any]] | None:
         """Parameters that an optimizer must treat otherwise than the rest, or None.
 

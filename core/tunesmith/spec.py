@@ -171,6 +171,8 @@ class Adapter(Component):
     """Whether the model's outputs are unchanged before the first step."""
     merges: bool = True
     """Whether `Adapted.merge()` folds the adapter into the base weights."""
+    checkpointing: bool = True
+    """Whether it can be trained with activation checkpointing; if not, `Adapted.begin` must refuse it."""
     formula: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `formula(model, settings) -> int` with the
     unadapted model: how many parameters the method's own definition says it trains."""

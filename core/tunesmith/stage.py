@@ -137,6 +137,8 @@ class StageRun:
         if line.adapter:
             with guarded(line.adapter):
                 self._check_trainable(role, adapted, line.adapter)
+                if role.role.trainable:
+                    adapted.check_data(data)
         return adapted
 
     def _check_trainable(self, role: RolePlan, adapted: Adapted, use: Use) -> None:

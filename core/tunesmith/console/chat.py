@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,6 +44,12 @@ def chat(
     run: RunPath,
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Ask once, print the answer.")] = None,
     base: Annotated[bool, typer.Option("--base", help="Talk to the base model instead.")] = False,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--row", metavar="KEY=VALUE", help="A column of the row that the model shall read. May be repeated."
+        ),
+    ] = None,
     system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="A system prompt.")] = None,
     max_new_tokens: Annotated[int, typer.Option(min=1, metavar="N", help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[
@@ -60,9 +66,9 @@ def chat(
     """
     if as_json and prompt is None:
         raise UsageError("--json needs --prompt", fix=f"tunesmith chat {run} --prompt TEXT --json")
-    talk = Talk(
-        _handle(ctx, run, base=base, stage=stage, device=device), Sampling(max_new_tokens, temperature, seed), system
-    )
+    columns = _row(row or [])
+    handle = _handle(ctx, run, base=base, stage=stage, device=device)
+    talk = Talk(handle, Sampling(max_new_tokens, temperature, seed), system, columns)
     if prompt is None:
         _converse(talk)
         next_steps(f"tunesmith chat {run}{'' if base else ' --base'}")
@@ -94,6 +100,13 @@ def _handle(ctx: typer.Context, run: Path, *, base: bool, stage: str | None, dev
     if hasattr(handle.model, "eval"):
         handle.model.eval()
     return handle
+
+
+def _row(pairs: Sequence[str]) -> dict[str, str]:
+    for pair in pairs:
+        if not pair.partition("=")[0] or "=" not in pair:
+            raise UsageError(f"--row {pair!r} does not read KEY=VALUE", fix="Example: --row task=summarise")
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _tuned(artifact: Path, registry: Registry, context: Context) -> ModelHandle:
@@ -141,14 +154,16 @@ class Talk:
     handle: ModelHandle
     sampling: Sampling
     system: str | None = None
+    row: Mapping[str, str] = field(default_factory=dict)
     turns: list[dict[str, str]] = field(default_factory=list)
 
     def ask(self, text: str, hear: Callable[[str], None]) -> str:
         """The answer to `text`, told to `hear` in pieces as it grows; both are remembered.
 
         Raises:
-            DataError: the conversation no longer fits the model.
+            DataError: the conversation no longer fits the model, or `row` lacks what the model reads.
         """
+        values = {name: column.read(self.row) for name, column in self.handle.columns.items()}
         self.turns.append({"role": "user", "content": text})
         inputs = self._encode()
         length = int(inputs["input_ids"].shape[-1])
@@ -163,7 +178,10 @@ class Talk:
             )
         seed_everything(self.sampling.seed)
         stream = Stream(self.handle.tokenizer, hear)
-        output = self.handle.model.generate(**inputs, max_new_tokens=room, streamer=stream, **self.sampling.options())
+        columns = {name: inputs["input_ids"].new_tensor([value]) for name, value in values.items()}  # each (1,)
+        output = self.handle.model.generate(
+            **inputs, **columns, max_new_tokens=room, streamer=stream, **self.sampling.options()
+        )
         answer = self.handle.tokenizer.decode(output[0][length:], skip_special_tokens=True)
         hear(answer[len(stream.heard) :])
         self.turns.append({"role": "assistant", "content": answer})

@@ -66,7 +66,7 @@ def _adapts(trial: Trial) -> str:
 
 
 def _identity(trial: Trial) -> str:
-    apart = tiny.distance(tiny.logits(trial.fresh().model, trial.batch), tiny.logits(tiny.base_model(), trial.batch))
+    apart = tiny.distance(tiny.logits(trial.fresh().model, trial.batch), tiny.base_logits(trial.batch))
     if not apart <= SAME:
         raise Failed(f"before the first step the logits differ from the base model's by {apart:.1e} (relative)")
     return f"logits equal the base model's within {apart:.1e}"
@@ -122,6 +122,8 @@ def _checkpointing(trial: Trial) -> str:
     # transformers 5 renamed it
     enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
     enable({"use_reentrant": False})
+    if not trial.record.checkpointing:
+        return _refuses(saving)
     found = []
     for adapted in (plain, saving):
         adapted.handle.model.config.use_cache = False
@@ -134,6 +136,15 @@ def _checkpointing(trial: Trial) -> str:
     if not apart <= SAME:
         raise Failed(f"with activation checkpointing the gradient of {name} differs by {apart:.1e}")
     return f"the same gradients with activation checkpointing, within {apart:.1e}"
+
+
+def _refuses(adapted: Adapted) -> str:
+    """A method that cannot work with activation checkpointing must say so, not train something else."""
+    try:
+        adapted.begin(STEPS)
+    except TunesmithError as error:
+        return f"refused: {error.what}"
+    raise Failed("its record says checkpointing=False, but begin() does not refuse activation checkpointing")
 
 
 # --- after training ---------------------------------------------------------------------------
@@ -234,7 +245,7 @@ class Training:
                 inside = tiny.logits(model, self.trial.batch)
         except TunesmithError as error:
             return f"cannot be disabled: {error.what}"
-        apart = tiny.distance(inside, tiny.logits(tiny.base_model(), self.trial.batch))
+        apart = tiny.distance(inside, tiny.base_logits(self.trial.batch))
         if not apart <= SAME:
             raise Failed(f"disabled, its logits differ from the base model's by {apart:.1e} (relative)")
         if not torch.equal(tiny.logits(self.adapted.model, self.trial.batch), trained):

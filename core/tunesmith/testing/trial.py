@@ -58,12 +58,17 @@ class Trial:
         plugin = entry.plugin
         self.use = Use(self.record, entry.qualified, plugin.distribution, plugin.version, watched(settings, seen))
         self.batch = make_batch()
+        self._complete = False
 
     def fresh(self, handle: ModelHandle | None = None, seed: int = SEED) -> Adapted:
         """The adapter applied to a fresh copy of the model."""
         place = {"folder": self.folder, "stage_folder": self.folder, "cache": self.folder}
         context = Context(seed=seed, device="cpu", **place)  # type: ignore[arg-type]
-        return adapt(handle or base_handle(), self.use, context)
+        adapted = adapt(handle or base_handle(), self.use, context)
+        if not self._complete:
+            self.batch |= columns(adapted, len(self.batch["input_ids"]))
+            self._complete = True
+        return adapted
 
     def train(self, adapted: Adapted, optimizer: Any, first: int, last: int) -> None:
         """Do the optimizer steps `first` to `last`, counted from 1, of a training of `STEPS` steps."""
@@ -87,6 +92,14 @@ def make_batch() -> dict[str, Any]:
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": ids.clone()}
 
 
+def columns(adapted: Adapted, rows: int) -> dict[str, Any]:
+    """What the adapted model takes besides tokens, each (rows,): the columns' own examples in turn."""
+    import torch
+
+    wanted = adapted.handle.columns.items()
+    return {name: torch.tensor([c.examples[i % len(c.examples)] for i in range(rows)]) for name, c in wanted}
+
+
 def make_optimizer(adapted: Adapted) -> Any:
     """AdamW over every parameter that requires gradients, as the usual trainers build it."""
     import torch
@@ -108,7 +121,12 @@ def logits(model: Any, batch: dict[str, Any]) -> Any:
 
     model.eval()
     with torch.no_grad():
-        return model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.detach().clone()
+        return model(**{name: tensor for name, tensor in batch.items() if name != "labels"}).logits.detach().clone()
+
+
+def base_logits(batch: dict[str, Any]) -> Any:
+    """What the frozen tiny model answers to the tokens alone."""
+    return logits(base_model(), {name: batch[name] for name in ("input_ids", "attention_mask")})
 
 
 def loss(model: Any, batch: dict[str, Any]) -> float:

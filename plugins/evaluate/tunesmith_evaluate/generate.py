@@ -10,7 +10,7 @@ from tunesmith import Context, DataError, Dataset, Evaluation, ModelHandle, Samp
 from tunesmith_evaluate.metrics import measure
 from tunesmith_evaluate.settings import GenerateSettings
 from tunesmith_transformers.generation import generate
-from tunesmith_transformers.tokens import Unusable, prompt_ids, reference
+from tunesmith_transformers.tokens import Unusable, column_values, prompt_ids, reference
 
 NAMED = 5  # rows that a warning names
 
@@ -23,6 +23,7 @@ class Question:
     ids: list[int]
     prompt: str
     reference: str
+    columns: Mapping[str, int]
 
 
 def evaluate(handle: ModelHandle, data: Dataset, settings: GenerateSettings, context: Context) -> Evaluation:
@@ -49,6 +50,7 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: GenerateSettings, con
         batch_size=settings.batch_size,
         temperature=settings.temperature,
         seed=context.seed,
+        columns=[question.columns for question in questions],
         context=context,
     )
     scored = [(answer, q.reference) for answer, q in zip(answers, questions, strict=True) if q.reference]
@@ -78,7 +80,8 @@ def _questions(handle: ModelHandle, data: Dataset, settings: GenerateSettings) -
         elif room is not None and len(ids) > room:
             left_out[name] = f"its prompt leaves no room for {new} new tokens in {handle.max_length}"
         else:
-            questions.append(Question(name, ids, _prompt(row, data.type), _reference(row, data.type)))
+            columns = column_values(row, handle.columns)
+            questions.append(Question(name, ids, _prompt(row, data.type), _reference(row, data.type), columns))
     return questions, left_out
 
 

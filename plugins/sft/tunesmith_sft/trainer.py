@@ -64,6 +64,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
         max_length=limit,
         overlong=settings.overlong,
         ledger=context.ledger,
+        columns=handle.columns,
     )
     context.check_rows()
     context.facts["tokens"] = facts = contract(encoded, handle.tokenizer)
@@ -72,7 +73,11 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
         f"{facts['rows']} rows, {facts['tokens']} tokens, {facts['supervised_share']:.1%} of them supervised"
     )
     rows = ArrowDataset.from_dict(
-        {"input_ids": [list(row.ids) for row in encoded], "labels": [row.labels for row in encoded]}
+        {
+            "input_ids": [list(row.ids) for row in encoded],
+            "labels": [row.labels for row in encoded],
+            **{name: [row.columns[name] for row in encoded] for name in handle.columns},
+        }
     )
     device = next(adapted.model.parameters()).device
     config = arguments.build(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import Sampler
@@ -14,7 +15,8 @@ def collate(rows: Sequence[Encoded], pad_token_id: int, side: str = "right") -> 
     """Pad encoded rows to the longest.
 
     Returns:
-        `input_ids`, `attention_mask`, `labels`, each (B, T); labels are -100 at padding and prompt.
+        `input_ids`, `attention_mask`, `labels`, each (B, T); labels are -100 at padding and prompt. And the rows'
+        columns, each (B,).
     """
     longest = max(len(row.ids) for row in rows)
 
@@ -26,7 +28,28 @@ def collate(rows: Sequence[Encoded], pad_token_id: int, side: str = "right") -> 
         "input_ids": torch.tensor([padded(row.ids, pad_token_id) for row in rows]),  # (B, T)
         "attention_mask": torch.tensor([padded([1] * len(row.ids), 0) for row in rows]),  # (B, T)
         "labels": torch.tensor([padded(row.labels, IGNORED) for row in rows]),  # (B, T)
+        **column_tensors([row.columns for row in rows]),
     }
+
+
+def column_tensors(values: Sequence[Mapping[str, int]]) -> dict[str, torch.Tensor]:
+    """The columns of some rows, each (B,)."""
+    names = values[0] if values else {}
+    return {name: torch.tensor([row[name] for row in values]) for name in names}
+
+
+class ColumnCollator:
+    """Another collator, and the columns that it would not carry along."""
+
+    def __init__(self, collator: Callable[..., Any], names: Sequence[str]) -> None:
+        self.collator = collator
+        self.names = tuple(names)
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """The other collator's batch with the columns, each (B,)."""
+        rest = [{name: value for name, value in row.items() if name not in self.names} for row in rows]
+        own = [{name: row[name] for name in self.names} for row in rows]
+        return {**self.collator(rest), **column_tensors(own)}
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from transformers import GenerationConfig
 
 from tunesmith import Context, DataError, ModelHandle
-from tunesmith_transformers.batching import by_length
+from tunesmith_transformers.batching import by_length, column_tensors
 
 
 def generate(
@@ -21,6 +21,7 @@ def generate(
     batch_size: int = 16,
     temperature: float = 0.0,
     seed: int = 0,
+    columns: Sequence[Mapping[str, int]] = (),
     context: Context | None = None,
 ) -> list[str]:
     """The model's answer to each prompt, in the order of the prompts.
@@ -35,6 +36,7 @@ def generate(
         batch_size: prompts that are answered at once.
         temperature: 0 takes the likeliest token; above 0 a token is drawn from softmax(logits / temperature).
         seed: of the draws; without a temperature it has no effect.
+        columns: what the model takes for each prompt besides tokens; empty where it takes nothing else.
         context: told of progress, and asked between batches whether to stop.
 
     Returns:
@@ -65,6 +67,7 @@ def generate(
             context.check_stop("generate")
             inputs = _padded([prompts[index] for index in batch], tokenizer.pad_token_id)
             length = inputs["input_ids"].shape[1]
+            inputs |= column_tensors([columns[index] for index in batch] if columns else [])
             inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
             # PEFT wants every argument by name
             output = model.generate(**inputs, generation_config=config)[:, length:]  # (B, <= max_new_tokens)

@@ -28,7 +28,7 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, c
     if settings.rows is not None:
         records = records.take(range(min(settings.rows, len(records))))
     left_out = Ledger()
-    encoded = encode(records, data.type, handle.tokenizer, max_length=limit, ledger=left_out)
+    encoded = encode(records, data.type, handle.tokenizer, max_length=limit, ledger=left_out, columns=handle.columns)
     if not encoded:
         raise DataError(
             f"none of the {len(records)} held-out rows can be measured",

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from tunesmith import DataError, Ledger, Records
+from tunesmith import Column, DataError, Ledger, Records
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 
@@ -30,11 +30,13 @@ class Encoded:
         row: the row's name.
         ids: token ids, length T.
         supervised: for each token whether it is to be predicted, length T; never the first.
+        columns: what the model takes for this row besides its tokens, by name.
     """
 
     row: str
     ids: tuple[int, ...]
     supervised: tuple[bool, ...]
+    columns: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def labels(self) -> list[int]:
@@ -50,6 +52,7 @@ def encode(
     max_length: int | None = None,
     overlong: str = "truncate",
     ledger: Ledger | None = None,
+    columns: Mapping[str, Column] | None = None,
 ) -> list[Encoded]:
     """Encode rows of type text, prompt-completion or messages; what cannot be used goes to the ledger.
 
@@ -57,9 +60,10 @@ def encode(
         max_length: longest example, in tokens.
         overlong: `truncate` cuts at the end, `drop` leaves the row out.
         ledger: where dropped and truncated rows are written; None counts nothing.
+        columns: what the model takes besides tokens (`ModelHandle.columns`).
 
     Raises:
-        DataError: the rows need a chat template and the tokenizer has none.
+        DataError: the rows need a chat template and the tokenizer has none, or lack what a column reads.
     """
     ledger = ledger or Ledger()
     encoded = []
@@ -78,8 +82,17 @@ def encode(
                 ledger.drop(name, f"the prompt alone fills max_length = {max_length}")
                 continue
             ledger.truncate(name, f"cut at max_length = {max_length}")
-        encoded.append(Encoded(name, tuple(ids), tuple(supervised)))
+        encoded.append(Encoded(name, tuple(ids), tuple(supervised), column_values(row, columns or {})))
     return encoded
+
+
+def column_values(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, int]:
+    """What the model takes for this row besides its tokens, by name.
+
+    Raises:
+        DataError: the row lacks what a column reads.
+    """
+    return {name: column.read(row) for name, column in columns.items()}
 
 
 def encode_row(row: Mapping[str, Any], record_type: str, tokenizer: Any) -> tuple[list[int], list[bool]]:
@@ -152,7 +165,7 @@ def contract(encoded: Sequence[Encoded], tokenizer: Any) -> dict[str, Any]:
     digest = hashlib.sha256()
     ends = 0
     for item in encoded:
-        digest.update(repr((item.ids, item.supervised)).encode())
+        digest.update(repr((item.ids, item.supervised, *sorted(item.columns.items()))).encode())
         last = max(index for index, wanted in enumerate(item.supervised) if wanted)
         ends += item.ids[last] == tokenizer.eos_token_id
     if not ends:
