@@ -1,0 +1,77 @@
+"""What can be known about the settings without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunesmith import RecipeError
+from tunesmith_soft_prompts.settings import MultitaskPromptSettings, PrefixSettings, PromptSettings, PTuningSettings
+
+
+def prompt(settings: PromptSettings, folder: Path) -> None:
+    """`init_text` belongs to `init = "text"`.
+
+    Raises:
+        RecipeError: one is there without the other.
+    """
+    _text(settings.init, settings.init_text)
+
+
+def multitask_prompt(settings: MultitaskPromptSettings, folder: Path) -> None:
+    """As `prompt`; and no task is named twice.
+
+    Raises:
+        RecipeError: settings that contradict each other.
+    """
+    _text(settings.init, settings.init_text)
+    twice = sorted({task for task in settings.tasks if settings.tasks.count(task) > 1})
+    if twice:
+        raise RecipeError(f"tasks names {', '.join(twice)} twice", fix="Name each task once in [adapter].")
+
+
+def prefix(settings: PrefixSettings, folder: Path) -> None:
+    """As `prompt`; and what belongs to the projection.
+
+    Raises:
+        RecipeError: settings that contradict each other.
+    """
+    _text(settings.init, settings.init_text)
+    if settings.projection and settings.init == "text":
+        raise RecipeError(
+            'init = "text" sets the keys and values themselves, and projection = true computes them',
+            fix="Leave one of the two out of [adapter].",
+        )
+    if settings.projection_size is not None and not settings.projection:
+        raise RecipeError(
+            "projection_size has no effect without a projection",
+            fix="Set projection = true in [adapter], or leave projection_size out.",
+        )
+
+
+def p_tuning(settings: PTuningSettings, folder: Path) -> None:
+    """What belongs to the LSTM.
+
+    Raises:
+        RecipeError: a setting that would have no effect.
+    """
+    plain = PTuningSettings()
+    given = (settings.lstm_layers, settings.lstm_dropout) != (plain.lstm_layers, plain.lstm_dropout)
+    if settings.encoder == "mlp" and given:
+        raise RecipeError(
+            'lstm_layers and lstm_dropout have no effect with encoder = "mlp"',
+            fix='Set encoder = "lstm" in [adapter], or leave them out.',
+        )
+    if settings.lstm_dropout and settings.lstm_layers == 1:
+        raise RecipeError(
+            "lstm_dropout is between two layers of the LSTM, but lstm_layers = 1",
+            fix="Set lstm_layers = 2 or more in [adapter], or leave lstm_dropout out.",
+        )
+
+
+def _text(init: str, text: str | None) -> None:
+    if init == "text" and text is None:
+        raise RecipeError('init = "text" needs a text', fix='Set init_text = "..." in [adapter].')
+    if init != "text" and text is not None:
+        raise RecipeError(
+            f"init_text has no effect with init = {init!r}", fix='Set init = "text" in [adapter], or leave it out.'
+        )
