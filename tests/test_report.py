@@ -240,6 +240,16 @@ def test_long_answers_are_cut(folder: Path) -> None:
     assert "x" * 2000 + "…" in text_of(changed(folder, change))
 
 
+def test_a_fact_that_is_a_series_is_drawn_and_not_printed(folder: Path) -> None:
+    def change(result: dict[str, Any]) -> None:
+        result["facts"] = {"mean_width": [[0, 12], [4, 9.5], [8, 8]], "pairs": [[1, "a"], [2, "b"]]}
+
+    page = changed(folder, change)
+    assert "mean width: 12 at step 0, 8 at step 8" in page.read_text(encoding="utf-8")
+    assert "[0, 12]" not in text_of(page)
+    assert "[[1, 'a'], [2, 'b']]" in text_of(page)
+
+
 def test_a_run_that_evaluated_nothing(folder: Path) -> None:
     def change(result: dict[str, Any]) -> None:
         result.update(before={}, after={}, facts={})
