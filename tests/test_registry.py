@@ -44,6 +44,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         metadata: str | None = None,
     ) -> None:
         module = distribution.replace("-", "_")
+        monkeypatch.delitem(sys.modules, module, raising=False)  # another test may have met a real one of that name
         info = site / f"{module}-{version}.dist-info"
         info.mkdir()
         if metadata is None:
