@@ -27,24 +27,21 @@ if TYPE_CHECKING:
     from tunesmith.ledger import Ledger
     from tunesmith.records import Dataset, Records
     from tunesmith.registry import Registry
+    from tunesmith.results import Evaluation, Measure, Sample, TrainResult
     from tunesmith.spec import (
         RECORD_COLUMNS,
         Adapter,
         Component,
-        Evaluation,
         Evaluator,
         Exporter,
         Launcher,
         Loader,
-        Measure,
         Model,
         Preset,
         Quantizer,
         Role,
-        Sample,
         Settings,
         Trainer,
-        TrainResult,
     )
 
 __version__ = "0.1.0"
@@ -122,24 +119,21 @@ _HOMES = {
     "tunesmith.ledger": ("Ledger",),
     "tunesmith.records": ("Dataset", "Records"),
     "tunesmith.registry": ("Registry",),
+    "tunesmith.results": ("Evaluation", "Measure", "Sample", "TrainResult"),
     "tunesmith.spec": (
         "RECORD_COLUMNS",
         "Adapter",
         "Component",
-        "Evaluation",
         "Evaluator",
         "Exporter",
         "Launcher",
         "Loader",
-        "Measure",
         "Model",
         "Preset",
         "Quantizer",
         "Role",
-        "Sample",
         "Settings",
         "Trainer",
-        "TrainResult",
     ),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}

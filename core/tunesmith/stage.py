@@ -20,7 +20,8 @@ from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
-from tunesmith.spec import Evaluation, Evaluator, Measure, Sample, Trainer, TrainResult
+from tunesmith.results import Evaluation, Measure, Sample, TrainResult
+from tunesmith.spec import Evaluator, Trainer
 from tunesmith.store import checkpoint_step, clean_staging, damage, newest_good, write_json
 
 BEFORE = "evaluation-before.json"
