@@ -40,3 +40,11 @@ def test_an_unknown_type_is_refused() -> None:
 
 def test_more_columns_are_welcome() -> None:
     assert Dataset(type="text", train=Records([{"text": "a", "topic": "b"}], ["1"])).train.rows[0]["topic"] == "b"
+
+
+def test_spread_rows_reach_over_all_of_them() -> None:
+    records = Records([{"text": str(i)} for i in range(10)], [str(i) for i in range(10)])
+    assert list(records.spread(4).ids) == ["0", "2", "5", "7"]
+    assert records.spread(None) is records
+    assert records.spread(10) is records
+    assert records.spread(11) is records

@@ -37,6 +37,12 @@ class Records:
         """The rows at `indices`, in that order."""
         return Records([self.rows[i] for i in indices], [self.ids[i] for i in indices])
 
+    def spread(self, count: int | None) -> Records:
+        """`count` rows, evenly spread over all of them; all of them when there are no more, or for None."""
+        if count is None or count >= len(self):
+            return self
+        return self.take([position * len(self) // count for position in range(count)])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:

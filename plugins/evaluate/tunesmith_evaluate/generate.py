@@ -64,9 +64,7 @@ def _questions(handle: ModelHandle, data: Dataset, settings: GenerateSettings) -
     """The rows to ask, and why others are left out."""
     new = settings.max_new_tokens
     room = None if handle.max_length is None else handle.max_length - new
-    records = data.validation
-    if settings.rows is not None:
-        records = records.take(range(min(settings.rows, len(records))))
+    records = data.validation.spread(settings.rows)
     questions: list[Question] = []
     left_out: dict[str, str] = {}
     for name, row in records:
@@ -81,7 +79,7 @@ def _questions(handle: ModelHandle, data: Dataset, settings: GenerateSettings) -
             left_out[name] = f"its prompt leaves no room for {new} new tokens in {handle.max_length}"
         else:
             columns = column_values(row, handle.columns)
-            questions.append(Question(name, ids, _prompt(row, data.type), _reference(row, data.type), columns))
+            questions.append(Question(name, ids, _prompt(row, data.type), reference(row, data.type), columns))
     return questions, left_out
 
 
@@ -107,13 +105,6 @@ def _prompt(row: Mapping[str, Any], record_type: str) -> str:
     if len(messages) == 1:
         return messages[0]["content"]
     return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
-
-
-def _reference(row: Mapping[str, Any], record_type: str) -> str:
-    # an answer earlier in a conversation is no reference for the one that is asked for
-    if record_type == "messages" and row["messages"][-1]["role"] != "assistant":
-        return ""
-    return reference(row, record_type)
 
 
 def _sample(question: Question, answer: str) -> Sample:

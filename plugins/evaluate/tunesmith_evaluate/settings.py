@@ -15,7 +15,7 @@ class GenerateSettings(Settings):
     """How answers are generated and what is measured on them."""
 
     rows: Annotated[int, Gt(0)] | None = None
-    """Held-out rows to answer, from the start; None answers all."""
+    """Held-out rows to answer, evenly spread over all of them; None answers all."""
     max_new_tokens: Annotated[int, Gt(0)] = 64
     """Longest answer, in tokens; a prompt that leaves no room for it in the model's context is left out."""
     batch_size: Annotated[int, Gt(0)] = 16

@@ -160,6 +160,7 @@ def test_the_digest_follows_ids_and_mask(tokenizer):
 
 def test_references_are_text():
     assert reference({"messages": [USER, ANSWER]}, "messages") == "hi"
+    assert reference({"messages": [USER, ANSWER, USER]}, "messages") == ""
     assert reference({"prompt": [USER], "completion": [ANSWER]}, "prompt-completion") == "hi"
     assert reference({"prompt": "a", "completion": "b"}, "prompt-completion") == "b"
     assert reference({"prompt": "a"}, "prompt") == ""

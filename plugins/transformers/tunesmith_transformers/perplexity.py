@@ -24,9 +24,7 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, c
         DataError: no held-out row can be measured.
     """
     limit = min(filter(None, (settings.max_length, handle.max_length)), default=None)
-    records = data.validation
-    if settings.rows is not None:
-        records = records.take(range(min(settings.rows, len(records))))
+    records = data.validation.spread(settings.rows)
     left_out = Ledger()
     encoded = encode(records, data.type, handle.tokenizer, max_length=limit, ledger=left_out, columns=handle.columns)
     if not encoded:

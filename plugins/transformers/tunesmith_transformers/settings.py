@@ -36,7 +36,7 @@ class PerplexitySettings(Settings):
     """How perplexity is measured."""
 
     rows: Annotated[int, Gt(0)] | None = None
-    """Held-out rows to measure, from the start; None measures all."""
+    """Held-out rows to measure, evenly spread over all of them; None measures all."""
     batch_size: Annotated[int, Gt(0)] = 16
     """Rows a forward pass."""
     max_length: Annotated[int, Gt(0)] | None = None

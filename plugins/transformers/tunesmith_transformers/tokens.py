@@ -139,8 +139,8 @@ def prompt_ids(row: Mapping[str, Any], record_type: str, tokenizer: Any) -> list
 def reference(row: Mapping[str, Any], record_type: str) -> str:
     """The answer that the data holds for a row, as plain text; empty when it holds none."""
     if record_type == "messages":
-        answers = [m["content"] for m in row["messages"] if m["role"] == "assistant"]
-        return answers[-1] if answers else ""
+        last = row["messages"][-1]
+        return last["content"] if last["role"] == "assistant" else ""
     answer = row.get("completion", row.get("chosen", ""))
     return answer if isinstance(answer, str) else "\n".join(message["content"] for message in answer)
 
