@@ -30,7 +30,10 @@ check: $(VENV)/.setup
 #: make bench  the measurements that docs/reference/measurements.md reports
 bench: $(VENV)/.setup
 	$(BIN)/python tests/bench/startup.py
+	$(BIN)/python tests/bench/threads.py
+	$(BIN)/python tests/bench/lines.py
 	$(BIN)/python tests/bench/sft_speed.py
+	$(BIN)/python tests/bench/demo.py
 
 #: make setup  a virtual environment with the core, every plugin, and the tools
 setup: $(VENV)/.setup
