@@ -1,9 +1,9 @@
-"""What spinning OpenMP threads cost, alone and beside a busy process (docs/decisions/0008).
+"""What spinning OpenMP threads cost, alone and on a busy machine (docs/decisions/0008).
 
 Run: python tests/bench/threads.py [ROUNDS]
 Times 4,000 small matrix products (16 x 576 by 576 x 576, a token's decoding) and 600 large ones (1000 x 576 by
 576 x 576) in a process of their own, with OpenMP's default and with the console's setting, in turn, with and without
-another process that keeps one core busy. Prints medians in seconds.
+other processes, one a core, that keep the machine busy. Prints medians in seconds.
 """
 
 from __future__ import annotations
@@ -36,16 +36,17 @@ def measure(spin: str | None) -> list[float]:
 
 
 def main(rounds: int) -> None:
-    for beside in ("alone", "beside a busy process"):
-        busy = subprocess.Popen([sys.executable, "-c", "while True: pass"]) if beside != "alone" else None
+    for beside in ("alone", "on a busy machine"):
+        others = 0 if beside == "alone" else os.cpu_count() or 1
+        busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(others)]
         try:
             found: dict[str | None, list[list[float]]] = {None: [], "10000": []}
             for _ in range(rounds):
                 for spin, runs in found.items():
                     runs.append(measure(spin))
         finally:
-            if busy:
-                busy.kill()
+            for process in busy:
+                process.kill()
         for spin, runs in found.items():
             small, large = (statistics.median(column) for column in zip(*runs, strict=True))
             print(f"{beside:22} {'default' if spin is None else 'quiet':8} small {small:6.2f} s   large {large:6.2f} s")
