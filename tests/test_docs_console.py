@@ -75,6 +75,9 @@ def test_commands_and_options_that_are_named_exist(page: Path) -> None:
         words = words_of(line.replace("[", "").replace("]", ""))
         if words[0] in ("...", "COMMAND"):
             continue
+        if words[0].startswith("--"):  # no command: the options of `tunesmith` itself
+            assert {word.partition("=")[0] for word in words if word.startswith("--")} <= GLOBAL_OPTIONS, line
+            continue
         command = " ".join(words[:2]) if words[0] in GROUPS else words[0]
         if command in GROUPS:
             continue
