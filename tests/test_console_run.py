@@ -34,6 +34,16 @@ def test_plan_json_holds_every_setting(call: Callable[..., Output]) -> None:
     assert plan["stages"][0]["trainer"]["settings"] == {"steps": 4, "rate": 0.5, "fault": "none"}
 
 
+def test_plan_and_run_say_what_the_components_foresee(call: Callable[..., Output]) -> None:
+    words = ("recipe.toml", "--set", "trainer.use=blind", "--set", "run.device=cpu")
+    note = "trainer blind: trains blindly on cpu"
+    assert note in call("plan", *words)[1].splitlines()
+    assert as_json(call("plan", *words, "--json"))["stages"][0]["notes"] == [
+        {"kind": "trainer", "name": "blind", "note": "trains blindly on cpu"}
+    ]
+    assert note in call("run", *words)[2].splitlines()
+
+
 def test_plan_leaves_nothing_behind(call: Callable[..., Output], tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     call("plan", "recipe.toml")

@@ -271,7 +271,13 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("prompt-completion",),
         preview=f"{MODULE}:preview",
     )
-    yield Trainer(name="blind", summary="As pull, without a preview", factory=train, settings=PullSettings)
+    yield Trainer(
+        name="blind",
+        summary="As pull, without a preview",
+        factory=train,
+        settings=PullSettings,
+        check=lambda settings, folder, device: [f"trains blindly on {device}"],
+    )
 
 
 @hookimpl

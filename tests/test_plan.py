@@ -180,7 +180,7 @@ def test_a_model_source_may_be_named_or_claimed(planned: Planning, toys: Registr
 
 
 @pytest.mark.parametrize("place", ["claims", "check"])
-@pytest.mark.parametrize("fault", [lambda: 1 / 0, lambda: sys.exit(2)])
+@pytest.mark.parametrize("fault", [lambda *_: 1 / 0, lambda *_: sys.exit(2)])
 def test_a_plugin_that_fails_while_planning_is_named(place: str, fault: Callable[[], Any], planned: Planning) -> None:
     faults()[place] = fault
     with pytest.raises(PluginError, match=r"'(toy|rows)' of local \w+ failed: (ZeroDivisionError|SystemExit)"):
@@ -188,11 +188,30 @@ def test_a_plugin_that_fails_while_planning_is_named(place: str, fault: Callable
 
 
 def test_what_a_check_finds_passes_unchanged(planned: Planning) -> None:
-    def missing() -> None:
+    def missing(device: str) -> None:
         raise DataError("there is no file x")
 
     faults()["check"] = missing
     with pytest.raises(DataError, match="there is no file x"):
+        planned(SINGLE)
+
+
+def test_what_a_check_says_is_in_the_plan_and_decides_nothing(planned: Planning) -> None:
+    silent = planned(SINGLE)
+    assert silent.describe()["stages"][0]["notes"] == []
+    faults()["check"] = lambda device: (f"{word} on {device}" for word in ("slow", "slow", "small"))
+    said = planned(SINGLE)
+    assert said.describe()["stages"][0]["notes"] == [
+        {"kind": "loader", "name": "rows", "note": "slow on auto"},
+        {"kind": "loader", "name": "rows", "note": "small on auto"},
+    ]
+    assert said.stages[0].fingerprint == silent.stages[0].fingerprint
+
+
+@pytest.mark.parametrize("wrong", ["a sentence", [3], 7])
+def test_a_check_that_returns_no_sentences_is_named(wrong: Any, planned: Planning) -> None:
+    faults()["check"] = lambda device: wrong
+    with pytest.raises(PluginError, match="the check of loader 'rows' of local .* returned .*; the contract says"):
         planned(SINGLE)
 
 

@@ -227,9 +227,8 @@ def launch(plan: Any, settings: Settings, context: Context) -> int:
     return 0
 
 
-def check(settings: Settings, folder: Path) -> None:
-    if "check" in FAULTS:
-        FAULTS["check"]()
+def check(settings: Settings, folder: Path, device: str) -> Any:
+    return FAULTS["check"](device) if "check" in FAULTS else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,13 +23,18 @@ SINGLE = "main"
 
 @dataclass(frozen=True)
 class Use:
-    """A component as a recipe uses it: the record, where it comes from, its checked settings."""
+    """A component as a recipe uses it: the record, where it comes from, its checked settings.
+
+    Args:
+        notes: what its own check says about these settings here; no part of a fingerprint.
+    """
 
     component: Component
     qualified: str
     distribution: str
     version: str
     settings: Settings
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
     def describe(self) -> dict[str, Any]:
         """The use as JSON-ready data."""
@@ -108,6 +113,11 @@ class StagePlan:
         yield from self.evaluators
         yield from self.exporters
 
+    def notes(self) -> list[dict[str, str]]:
+        """What the components say about their settings here: `kind`, `name` and `note`, each once."""
+        said = [(use.component.kind, use.component.name, note) for use in self.uses() for note in use.notes]
+        return [{"kind": kind, "name": name, "note": note} for kind, name, note in dict.fromkeys(said)]
+
     def describe(self) -> dict[str, Any]:
         """The stage as JSON-ready data."""
         return {
@@ -118,6 +128,7 @@ class StagePlan:
             "trainer": self.trainer.describe(),
             "evaluate": [use.describe() for use in self.evaluators],
             "export": [use.describe() for use in self.exporters],
+            "notes": self.notes(),
         }
 
 
@@ -167,6 +178,7 @@ def fingerprint(stage: StagePlan, seed: int, folder: Path, earlier: Mapping[str,
         earlier: the fingerprints of the stages that it starts from.
     """
     description = stage.describe()
+    del description["notes"]  # they depend on the machine, and decide nothing
     description["seed"] = seed
     description["files"] = {
         str(named): sha256_file(path)

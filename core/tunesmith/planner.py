@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from tunesmith.errors import MissingError, RecipeError, TunesmithError, nearest
+from tunesmith.foresight import notes_of
 from tunesmith.guard import guarded
 from tunesmith.order import in_order
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use, fingerprint
@@ -27,11 +28,12 @@ class Planner:
         self.registry = registry
         self.stages: dict[str, StagePlan] = {}
         self.seed = 0
+        self.device = "auto"
 
     def plan(self) -> Plan:
         tree = self.recipe.tree
         run = check_settings(RunSettings, self._table(tree, "run", ()), self.recipe, ("run",))
-        self.seed = run.seed
+        self.seed, self.device = run.seed, run.device
         if "stages" in tree:
             named = self._table(tree, "stages", ())
             clash = [key for key in STAGE_KEYS if key in tree]
@@ -239,15 +241,12 @@ class Planner:
                 fix=f"Run: pip install {entry.plugin.distribution}",
             )
         settings = check_settings(entry.component.settings, table, self.recipe, path)
-        if entry.component.check:
-            check = entry.component.resolve("check")
-            try:
-                with guarded(entry):
-                    check(settings, self.recipe.folder)
-            except TunesmithError as error:
-                error.where = error.where or self.recipe.where(*path)
-                raise
-        return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings)
+        try:
+            notes = notes_of(entry, settings, self.recipe.folder, self.device)
+        except TunesmithError as error:
+            error.where = error.where or self.recipe.where(*path)
+            raise
+        return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings, notes)
 
     def _check_arguments(self, trainer: Use, path: tuple[str, ...]) -> None:
         assert isinstance(trainer.component, Trainer)

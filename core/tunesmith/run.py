@@ -190,6 +190,8 @@ def _stage(
         sync=folder.sync,
     )
     artifacts = {name: result.artifact for name, result in run.results.items()}
+    for note in stage.notes():
+        recorder.say(f"{note['kind']} {note['name']}: {note['note']}")
     result = StageRun(run.plan, stage, folder, registry, context, artifacts).execute()
     folder.event("stage-finished", stage=stage.name, artifact=str(result.artifact))
     registry.notify("tunesmith_stage_finished", recorder.warn, stage=stage.name, artifact=result.artifact)
@@ -248,6 +250,8 @@ def _differences(then: Mapping[str, Any], now_: Mapping[str, Any], path: str = "
     found: list[str] = []
     for key in sorted({*then, *now_}):
         here = f"{path}.{key}" if path else str(key)
+        if key == "notes":  # they decide nothing
+            continue
         a, b = then.get(key), now_.get(key)
         if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
             a, b = dict(enumerate(a)), dict(enumerate(b))

@@ -71,7 +71,8 @@ class Component:
     """Import names that must be present; looked up without importing them."""
     check: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `check(settings, folder)` when a plan is made:
-    raises a `TunesmithError` for what can be known without loading a model. Must not import torch."""
+    raises a `TunesmithError` for what can be known without loading a model, and may return (or yield) sentences
+    that `tunesmith plan` and a run show. With a parameter `device` it is handed the recipe's. Must not import torch."""
 
     def __post_init__(self) -> None:
         label = f"{type(self).__name__} {self.name!r}"

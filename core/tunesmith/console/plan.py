@@ -51,6 +51,8 @@ def draw(made: Plan, all_settings: bool = False) -> None:
         for part, shown, settings in _rows(stage, all_settings):
             table.add_row(safe(part), safe(shown), safe(settings))
         console.print(table)
+        for note in stage.notes():
+            console.print(safe(f"{note['kind']} {note['name']}: {note['note']}"))
     if made.launcher:
         console.print(safe(f"launched by {_named(made.launcher)}"))
     console.print(safe("plugins: " + ", ".join(f"{name} {version}" for name, version in made.plugins.items()), "dim"))

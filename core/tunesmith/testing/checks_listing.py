@@ -123,7 +123,8 @@ def _takes(component: Component, option: str, arguments: tuple[str, ...]) -> Non
     except ValueError:  # written in C: it cannot be asked
         return
     try:
-        signature.bind(*arguments)
+        extra = {"device": "cpu"} if option == "check" and "device" in signature.parameters else {}
+        signature.bind(*arguments, **extra)
     except TypeError as error:
         raise Failed(f"its {option} takes {signature}, but is called with ({', '.join(arguments)}): {error}") from error
 
