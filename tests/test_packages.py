@@ -24,7 +24,7 @@ CONTRIB = sorted(path.parent for path in ROOT.glob("contrib/*/pyproject.toml"))
 PACKAGES = [ROOT, *PLUGINS, *CONTRIB]
 HEAVY = {
     "torch", "transformers", "peft", "trl", "datasets", "accelerate", "numpy", "pandas", "pyarrow", "safetensors",
-    "sklearn", "tokenizers", "bitsandbytes", "huggingface_hub", "gguf", "sacrebleu", "rouge_score",
+    "sklearn", "tokenizers", "bitsandbytes", "torchao", "huggingface_hub", "gguf", "sacrebleu", "rouge_score",
 }  # fmt: skip
 
 
