@@ -154,6 +154,12 @@ DEFECTS = [
         ("loss-falls",),
     ),
     Defect(
+        "base changed where it stands",
+        ((ADAPTER, SCALE, f"{SCALE}\n            layer.weight.data.mul_(0.5)\n            layer.scale.data.fill_(1)"),),
+        ("shares-base",),
+        "give frozen weights new storage",
+    ),
+    Defect(
         "base changed in passing",
         (
             method(
@@ -267,6 +273,7 @@ def test_the_sound_plugin_passes_every_check(tmp_path: Path, monkeypatch: pytest
         "gradients-declared",
         "accumulation",
         "checkpointing",
+        "shares-base",
         "trains",
         "loss-falls",
         "base-unchanged",

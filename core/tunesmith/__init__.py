@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from annotated_types import Ge, Gt, Interval, Le, Len, Lt, MinLen
 
     from tunesmith.adapted import Adapted, Column, ModelHandle, ModuleAdapted, Quantization
+    from tunesmith.adapters import Adapters
     from tunesmith.context import Context, StopFlag
     from tunesmith.errors import (
         DataError,
@@ -51,6 +52,7 @@ __all__ = [
     "RECORD_COLUMNS",
     "Adapted",
     "Adapter",
+    "Adapters",
     "Column",
     "Component",
     "Context",
@@ -101,6 +103,7 @@ __all__ = [
 _HOMES = {
     "annotated_types": ("Ge", "Gt", "Interval", "Le", "Len", "Lt", "MinLen"),
     "tunesmith.adapted": ("Adapted", "Column", "ModelHandle", "ModuleAdapted", "Quantization"),
+    "tunesmith.adapters": ("Adapters",),
     "tunesmith.context": ("Context", "StopFlag"),
     "tunesmith.errors": (
         "DataError",

@@ -47,6 +47,8 @@ class ModelHandle:
         quantized: the quantizer's name, or None for dense weights.
         notes: what was decided while loading and should be said (dtype, pad token, ...).
         columns: what the model takes in every batch besides tokens, by name.
+        with_head: `with_head(handle, head, seed)` gives the same base model under another head, whose weights are
+            drawn by the seed; None where the source cannot.
     """
 
     model: Any
@@ -58,6 +60,7 @@ class ModelHandle:
     quantized: str | None = None
     notes: tuple[str, ...] = ()
     columns: Mapping[str, Column] = field(default_factory=dict)
+    with_head: Callable[[ModelHandle, str, int], ModelHandle] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,12 +78,21 @@ class Quantization:
     after_load: Callable[[ModelHandle], ModelHandle] = lambda handle: handle
 
 
+@dataclass(frozen=True)
+class Part:
+    """A saved adapter in a combination: what `Adapted.save` wrote, and its weight."""
+
+    folder: Path
+    weight: float
+
+
 class Adapted:
     """A model prepared for training: which parameters move, and how they are kept.
 
     Subclass it and override what the method needs; every hook has a default that does nothing or does
     the obvious. `model` is the module that trainers call; it is the handle's model unless the
-    adapter wrapped it.
+    adapter wrapped it. An adapter that changes frozen weights gives them new storage first: other
+    adapters may stand on the same base (`tunesmith.Adapters`).
     """
 
     def __init__(self, handle: ModelHandle, model: Any = None) -> None:
@@ -150,6 +162,31 @@ class Adapted:
         raise TunesmithError(
             f"{type(self).__name__} cannot be merged into the base weights",
             fix="Keep the adapter beside its base.",
+        )
+
+    def combine(
+        self, parts: Sequence[Part], how: str | None, options: Mapping[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        """Write into the existing folder `folder` the weighted sum of saved adapters of this kind on this base.
+
+        Called on a handle of the first part's settings. The files are those that `save` writes, for the settings
+        that are returned.
+
+        Args:
+            parts: the saved adapters and their weights, two or more.
+            how: the method's own name of a way to combine; None for its default.
+            options: further settings of that way, by name.
+
+        Returns:
+            the settings of the first part that the result has otherwise.
+
+        Raises:
+            TunesmithError: the method has no such sum, these parts have none, or an option is unknown.
+        """
+        raise TunesmithError(
+            f"{type(self).__name__} cannot be combined: nothing says that a weighted sum of its tensors is the weighted "
+            "sum of what they do",
+            fix="Keep the adapters apart: each can be loaded on the base by itself.",
         )
 
     @contextmanager

@@ -17,6 +17,7 @@ from tunesmith.errors import TunesmithError
 from tunesmith.registry import Entry
 from tunesmith.spec import Settings
 from tunesmith.testing import trial as tiny
+from tunesmith.testing.checks_shared import shares_base
 from tunesmith.testing.result import CheckResult, Failed, listed, run_check
 from tunesmith.testing.trial import STEPS, Trial
 
@@ -42,6 +43,7 @@ def check(entry: Entry, settings: Settings, label: str, seen: set[str]) -> Itera
         yield run_check("gradients-declared", label, lambda: _gradients(trial))
         yield run_check("accumulation", label, lambda: _accumulation(trial))
         yield run_check("checkpointing", label, lambda: _checkpointing(trial))
+        yield run_check("shares-base", label, lambda: shares_base(trial))
         training = Training(trial)
         trains = run_check("trains", label, training.run)
         yield trains

@@ -51,6 +51,8 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
     context.reporter.say(f"lora: rank {told} on {len(layers)} linear layers")
     if not residual:
         return LoraAdapted(handle, config, settings.lora_plus_ratio)
+    for layer in layers.values():  # PEFT would subtract in place, from weights that other adapters may stand on
+        layer.weight.data = layer.weight.data.clone()
     # the approximate decomposition draws numbers; whoever loads the artifact must come to the same residual
     with torch.random.fork_rng():
         torch.manual_seed(0)
