@@ -19,17 +19,17 @@ def shares_base(trial: Trial) -> str:
     handle = tiny.base_handle()
     kept = {name: tensor.clone() for name, tensor in handle.model.state_dict().items()}
     adapters = Adapters(handle)
-    answers: dict[str | None, Any] = {}
-    for number, name in enumerate(("one", "other")):
-        adapted = adapters.attach(name, trial.fresh, partial(_move, seed=number))
+    answers: dict[str, Any] = {}
+    for seed, name in enumerate(("one", "other")):
+        adapted = adapters.attach(name, trial.fresh, partial(_move, seed=seed))
         answers[name] = tiny.logits(adapted.model, trial.batch)
         adapters.switch(None)
         now = handle.model.state_dict()
         changed = [key for key in kept if key not in now or not torch.equal(kept[key], now[key])]
         if changed or len(now) != len(kept):
             raise Failed(
-                f"with the adapter switched off the base is not what it was: {listed(changed) or 'it has more tensors'}; "
-                "give frozen weights new storage before they are changed"
+                "with the adapter switched off the base is not what it was: "
+                f"{listed(changed) or 'it has more tensors'}; give frozen weights new storage before they are changed"
             )
     for name, expected in answers.items():
         found = tiny.logits(adapters.switch(name).model, trial.batch)
