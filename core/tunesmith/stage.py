@@ -6,21 +6,22 @@ import gc
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tunesmith import artifact
-from tunesmith.adapted import Adapted, DisabledView, ModelHandle
+from tunesmith.adapted import Adapted, ModelHandle
 from tunesmith.card import model_card
 from tunesmith.context import Context
-from tunesmith.errors import DataError, PluginError, Stopped
+from tunesmith.errors import DataError, Stopped
 from tunesmith.folder import RunFolder, now
 from tunesmith.guard import guarded, seed_everything, wrong_type
-from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use
+from tunesmith.plan import SINGLE, Plan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
 from tunesmith.results import Evaluation, Measure, Sample, TrainResult
+from tunesmith.roles import Roles, load_roles, untrained
 from tunesmith.spec import Evaluator, Trainer
 from tunesmith.store import checkpoint_step, clean_staging, damage, newest_good, write_json
 
@@ -87,8 +88,10 @@ class StageRun:
         clean_staging(self.place / "checkpoints")
         self._forget_uncommitted()
         data = self._timed("load data", self._load_data)
-        roles, main = self._timed("load model", lambda: self._load_roles(data))
-        result = self._timed("train", lambda: self._train(roles, data))
+        roles = self._timed("load model", lambda: self._load_roles(data))
+        main = roles.main
+        self.result.before = self._evaluated_before(roles, data)
+        result = self._timed("train", lambda: self._train(roles.models, data))
         self.context.ledger.save(self.place / "ledger.jsonl")
         self.result.ledger = self.context.ledger.summary()
         self.result.facts = dict(self.context.facts)
@@ -113,50 +116,10 @@ class StageRun:
     def _load_data(self) -> Dataset:
         return load_data(self.stage, self.context)
 
-    def _load_roles(self, data: Dataset) -> tuple[dict[str, Adapted], Adapted]:
-        roles: dict[str, Adapted] = {}
-        for name, role in self.stage.roles.items():
-            if role.shares is not None:
-                roles[name] = DisabledView(roles[role.shares])
-                continue
-            roles[name] = self._load_role(role, data, first=not roles)
-        return roles, next(iter(roles.values()))
-
-    def _load_role(self, role: RolePlan, data: Dataset, *, first: bool) -> Adapted:
-        line = artifact.line_of_role(role, self.context.folder, self.artifacts, self.registry)
-        if role.stage is not None and role.carry == "continue":
-            adapted = artifact.load_artifact(self.artifacts[role.stage], self.registry, self.context)
-            if first:
-                self.result.before = self._evaluated_before(adapted, data)
-        else:
-            handle = artifact.load_base(line, self.registry, self.context)
-            for note in handle.notes:
-                self.context.reporter.say(note)
-            if first:
-                self.result.before = self._evaluated_before(Adapted(handle), data)
-            adapted = artifact.adapt(handle, line.adapter, self.context)
-        if line.adapter:
-            with guarded(line.adapter):
-                self._check_trainable(role, adapted, line.adapter)
-                if role.role.trainable:
-                    adapted.check_data(data)
-        return adapted
-
-    def _check_trainable(self, role: RolePlan, adapted: Adapted, use: Use) -> None:
-        if not role.role.trainable:
-            return
-        trainable = adapted.trainable()
-        moved = sum(p.numel() for p in trainable.values())
-        if not moved:
-            raise PluginError(
-                f"role {role.role.name!r}: adapter {use.component.name!r} of {use.distribution} {use.version} leaves "
-                "nothing to train",
-                fix=f"Check its targets: `tunesmith plugins show {use.component.name}` lists its settings.",
-            )
-        total = sum(p.numel() for p in adapted.model.parameters())
-        self.result.training["trainable_parameters"] = moved
-        self.result.training["parameters"] = total
-        self.context.reporter.say(f"training {moved:,} of {total:,} parameters ({moved / total:.2%})")
+    def _load_roles(self, data: Dataset) -> Roles:
+        roles = load_roles(self.stage, data, self.artifacts, self.registry, self.context)
+        self.result.training.update(roles.counts)
+        return roles
 
     def _train(self, roles: dict[str, Adapted], data: Dataset) -> TrainResult:
         use = self.stage.trainer
@@ -170,19 +133,23 @@ class StageRun:
         self.result.training.update(asdict(result))
         return result
 
-    def _evaluated_before(self, adapted: Adapted, data: Dataset) -> dict[str, Any]:
+    def _evaluated_before(self, roles: Roles, data: Dataset) -> dict[str, Any]:
         """Evaluate before training; a resumed run keeps what it measured the first time."""
         path = self.place / BEFORE
         if path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
-        measured = self._timed("evaluate before", lambda: self._evaluate(adapted, data))
+
+        def measure() -> dict[str, Any]:
+            with untrained(roles, self.stage.main_role.adapter, self.context) as handle:
+                return evaluate(self.stage.evaluators, handle, data, self.context)
+
+        measured = self._timed("evaluate before", measure)
         write_json(path, measured)
         return measured
 
     def _evaluate(self, adapted: Adapted, data: Dataset) -> dict[str, Any]:
         with adapted.use() as model:
-            handle = ModelHandle(**{**vars(adapted.handle), "model": model})
-            return evaluate(self.stage.evaluators, handle, data, self.context)
+            return evaluate(self.stage.evaluators, replace(adapted.handle, model=model), data, self.context)
 
     def _commit(self, adapted: Adapted) -> None:
         role = self.stage.main_role

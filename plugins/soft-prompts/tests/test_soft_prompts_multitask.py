@@ -145,9 +145,10 @@ def test_the_task_travels_through_training_evaluation_and_chat(recipe, stop_at_t
         Talk(handle, Sampling(3, 0.0, 1)).ask("3?1=", heard.append)
 
 
-def test_a_column_that_is_not_kept_stops_the_run_before_training(recipe):
+def test_a_column_that_is_not_kept_stops_the_run_before_anything_is_measured(recipe):
     recipe.rows, recipe.adapter = ROWS, ADAPTER
     with pytest.raises(DataError, match="from 'task', which is not there") as error:
         recipe.run("whole")
     assert 'keep = ["task"] in [data]' in str(error.value)
+    assert not (recipe.newest("whole") / "evaluation-before.json").exists()
     assert not (recipe.newest("whole") / "checkpoints").exists()
