@@ -16,7 +16,7 @@ from typing import Any
 
 from tunesmith.adapted import Adapted, ModelHandle, ModuleAdapted, Quantization
 from tunesmith.context import Context
-from tunesmith.errors import DataError
+from tunesmith.errors import DataError, PluginError
 from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.plan import RolePlan, Use
 from tunesmith.recipe import Recipe, check_settings
@@ -111,32 +111,53 @@ def read_card(artifact: Path) -> dict[str, Any]:
     return card
 
 
-def load_base(line: Line, registry: Registry, context: Context) -> ModelHandle:
-    """Load and quantize; the weights are frozen, so that an adapter says what moves."""
+def load_base(line: Line, registry: Registry, context: Context, *, dense: bool = False) -> ModelHandle:
+    """Load and quantize; the weights are frozen, so that an adapter says what moves.
+
+    Args:
+        dense: leave quantizers out, that of a merged parent too.
+    """
     context = context.with_(folder=line.folder)
+    quantizer = None if dense else line.quantizer
     if line.parent is not None:
-        parent = load_artifact(line.parent, registry, context)
+        parent = load_artifact(line.parent, registry, context, dense=dense)
         merging = read_line(line.parent, registry).adapter
         with guarded(merging) if merging else nullcontext():
-            handle = replace(parent.handle, model=parent.merge())
+            handle = _headed(replace(parent.handle, model=parent.merge()), line, context)
     else:
         assert line.model is not None
         quantization = Quantization(name="")
-        if line.quantizer:
-            with guarded(line.quantizer):
-                quantization = line.quantizer.call(line.quantizer.settings, context)
+        if quantizer:
+            with guarded(quantizer):
+                quantization = quantizer.call(quantizer.settings, context)
             if not isinstance(quantization, Quantization):
-                raise wrong_type(line.quantizer, "Quantization", quantization)
+                raise wrong_type(quantizer, "Quantization", quantization)
         with guarded(line.model):
             handle = line.model.call(line.model.settings, context, line.head, dict(quantization.load_options))
         if not isinstance(handle, ModelHandle):
             raise wrong_type(line.model, "ModelHandle", handle)
-        if line.quantizer:
-            with guarded(line.quantizer):
+        if quantizer:
+            with guarded(quantizer):
                 handle = replace(quantization.after_load(handle), quantized=quantization.name)
     for parameter in handle.model.parameters():
         parameter.requires_grad_(False)
     return handle
+
+
+def _headed(handle: ModelHandle, line: Line, context: Context) -> ModelHandle:
+    """A merged model under the head that the line asks for.
+
+    Raises:
+        PluginError: its source cannot change heads.
+    """
+    if handle.head == line.head:
+        return handle
+    if handle.with_head is None:
+        raise PluginError(
+            f"the model of {line.parent} has a {handle.head!r} head, and its source cannot make it a {line.head!r} one",
+            fix="Name the model's source in this stage instead of the earlier stage.",
+        )
+    return handle.with_head(handle, line.head, context.seed)
 
 
 def adapt(handle: ModelHandle, use: Use | None, context: Context) -> Adapted:
@@ -153,8 +174,11 @@ def adapt(handle: ModelHandle, use: Use | None, context: Context) -> Adapted:
     raise wrong_type(use, "Adapted or a torch module", adapted)
 
 
-def load_artifact(artifact: Path, registry: Registry, context: Context) -> Adapted:
+def load_artifact(artifact: Path, registry: Registry, context: Context, *, dense: bool = False) -> Adapted:
     """The model that a stage kept, ready to be used; checked against its digests and its base.
+
+    Args:
+        dense: put the adapter on the base in full precision, even when it was trained over a quantized one.
 
     Raises:
         TunesmithError: a file is damaged.
@@ -162,7 +186,7 @@ def load_artifact(artifact: Path, registry: Registry, context: Context) -> Adapt
     """
     verify(artifact)
     line = read_line(artifact, registry)
-    handle = load_base(line, registry, context)
+    handle = load_base(line, registry, context, dense=dense)
     expected = read_card(artifact)["base"]["digest"]
     if handle.digest != expected:
         raise DataError(
@@ -191,12 +215,16 @@ def commit(target: Path, line: Line, adapted: Adapted, card: Mapping[str, Any], 
         if line.adapter:
             with guarded(line.adapter):
                 adapted.save(folder)
-        handle = adapted.handle
-        base = {"source": handle.source, "digest": handle.digest, "quantized": handle.quantized}
-        content = {"format": 1, **card, "base": base, "line": line.describe()}
-        (folder / CARD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        (folder / "README.md").write_text(text, encoding="utf-8")
-        if line.parent is not None:
-            shutil.copytree(line.parent, folder / PARENT)
+        describe(folder, line, adapted.handle, card, text)
 
     return commit_folder(target, build)
+
+
+def describe(folder: Path, line: Line, handle: ModelHandle, card: Mapping[str, Any], text: str) -> None:
+    """Write what makes an artifact of a folder that holds a saved adapter: card, model card, merged parent."""
+    base = {"source": handle.source, "digest": handle.digest, "quantized": handle.quantized}
+    content = {"format": 1, **card, "base": base, "line": line.describe()}
+    (folder / CARD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    if line.parent is not None:
+        shutil.copytree(line.parent, folder / PARENT)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 from tunesmith_transformers.tokens import IGNORED, Encoded
 
@@ -56,6 +56,29 @@ def by_length(lengths: Sequence[int], batch_size: int) -> list[list[int]]:
     """Indices in batches of like length, longest first, so that a lack of memory shows at once."""
     order = sorted(range(len(lengths)), key=lambda index: (-lengths[index], index))
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+Item = TypeVar("Item")
+
+
+class Rows(Dataset[Item], Generic[Item]):
+    """Training rows that the trainer's own collator takes as they are, the columns that a model asks for included.
+
+    Args:
+        items: one a row.
+        lengths: tokens of each row, by which rows are grouped.
+    """
+
+    def __init__(self, items: Sequence[Item], lengths: Sequence[int]) -> None:
+        assert len(items) == len(lengths)
+        self.items = list(items)
+        self.lengths = list(lengths)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Item:
+        return self.items[index]
 
 
 class EpochSampler(Sampler[int]):

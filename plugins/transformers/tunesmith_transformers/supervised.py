@@ -63,6 +63,24 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torc
     return losses, wanted.nonzero()[:, 0]
 
 
+def answer_logps(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probability of each row's supervised tokens given what comes before them.
+
+    Args:
+        model, inputs: see `token_losses`.
+
+    Returns:
+        the sum over each row's supervised tokens (B,) in float32, in nats, and their number (B,).
+    """
+    losses, rows = token_losses(model, inputs)  # (N,), (N,)
+    return summed(-losses, rows, len(inputs["labels"])), torch.bincount(rows, minlength=len(inputs["labels"]))
+
+
+def summed(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor:
+    """Sum `values` (N,) over the tokens of each of `count` rows; `rows` (N,) says whose each is."""
+    return values.new_zeros(count).index_add(0, rows.to(values.device), values)  # (B,)
+
+
 def output_head(model: Any) -> nn.Module:
     """The module that maps hidden states to the vocabulary, below any wrapper of PEFT."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -70,20 +70,35 @@ def encode(
     for name, row in records:
         try:
             ids, supervised = encode_row(row, record_type, tokenizer)
+            length = len(ids)
+            ids, supervised = fitted(ids, supervised, max_length, overlong)
         except Unusable as error:
             ledger.drop(name, str(error))
             continue
-        if max_length is not None and len(ids) > max_length:
-            if overlong == "drop":
-                ledger.drop(name, f"longer than max_length = {max_length}")
-                continue
-            ids, supervised = ids[:max_length], supervised[:max_length]
-            if not any(supervised):
-                ledger.drop(name, f"the prompt alone fills max_length = {max_length}")
-                continue
+        if len(ids) < length:
             ledger.truncate(name, f"cut at max_length = {max_length}")
         encoded.append(Encoded(name, tuple(ids), tuple(supervised), column_values(row, columns or {})))
     return encoded
+
+
+def fitted(
+    ids: list[int], supervised: list[bool], max_length: int | None, overlong: str
+) -> tuple[list[int], list[bool]]:
+    """One row's ids and mask, no longer than `max_length`.
+
+    Args:
+        overlong: `truncate` cuts at the end, `drop` refuses the row.
+
+    Raises:
+        Unusable: the row is too long, or nothing supervised is left of it.
+    """
+    if max_length is None or len(ids) <= max_length:
+        return ids, supervised
+    if overlong == "drop":
+        raise Unusable(f"longer than max_length = {max_length}")
+    if not any(supervised[:max_length]):
+        raise Unusable(f"the prompt alone fills max_length = {max_length}")
+    return ids[:max_length], supervised[:max_length]
 
 
 def column_values(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, int]:
