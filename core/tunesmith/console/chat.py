@@ -3,40 +3,23 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from tunesmith.adapted import ModelHandle
-from tunesmith.artifact import load_artifact, load_base, read_line
+from tunesmith.artifact import read_line
 from tunesmith.console.opened import AsJson, RunPath, StageName, artifact_of
 from tunesmith.console.out import next_steps, note, print_json
 from tunesmith.console.paint import clean
 from tunesmith.console.progress import reporter
+from tunesmith.console.talk import Sampling, Talk
+from tunesmith.console.voices import Voice, open_voice, open_voices
 from tunesmith.context import Context
-from tunesmith.errors import DataError, PluginError, UsageError
+from tunesmith.errors import DataError, UsageError
 from tunesmith.folder import MANIFEST
-from tunesmith.guard import seed_everything
-from tunesmith.registry import Registry
 from tunesmith.run import reopen
-
-
-@dataclass
-class Sampling:
-    """How an answer is drawn: greedily at temperature 0."""
-
-    max_new_tokens: int
-    temperature: float
-    seed: int
-
-    def options(self) -> dict[str, Any]:
-        """Arguments of the model's own `generate`."""
-        if self.temperature > 0:
-            return {"do_sample": True, "temperature": self.temperature}
-        return {"do_sample": False}
 
 
 def chat(
@@ -44,6 +27,14 @@ def chat(
     run: RunPath,
     prompt: Annotated[str | None, typer.Option("--prompt", metavar="TEXT", help="Ask once, print the answer.")] = None,
     base: Annotated[bool, typer.Option("--base", help="Talk to the base model instead.")] = False,
+    adapter: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--adapter",
+            metavar="[NAME=]RUN",
+            help="Put the adapter of another run on the same base, too. May be repeated.",
+        ),
+    ] = None,
     row: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,28 +53,44 @@ def chat(
 ) -> None:
     """Talk to the model that a run kept: a conversation, or one answer with --prompt.
 
-    In a conversation `/reset` forgets what was said and an empty line (or Ctrl-D) ends it.
+    In a conversation `/reset` forgets what was said, `/adapter NAME` lets the adapter of another run answer (`/adapter
+    base` none at all), and an empty line (or Ctrl-D) ends it. With --adapter and --prompt each of them answers.
     """
     if as_json and prompt is None:
         raise UsageError("--json needs --prompt", fix=f"tunesmith chat {run} --prompt TEXT --json")
     columns = _row(row or [])
-    handle = _handle(ctx, run, base=base, stage=stage, device=device)
-    talk = Talk(handle, Sampling(max_new_tokens, temperature, seed), system, columns)
+    voice = _voice(ctx, run, adapter or [], base=base, stage=stage, device=device)
+    talk = Talk(voice.handle, Sampling(max_new_tokens, temperature, seed), system, columns)
+    again = f"tunesmith chat {run}{'' if base else ' --base'}"
     if prompt is None:
-        _converse(talk)
-        next_steps(f"tunesmith chat {run}{'' if base else ' --base'}")
-        return
-    if as_json:
-        print_json({"run": str(run), "base": base, "prompt": prompt, "answer": talk.ask(prompt, lambda piece: None)})
-        return
-    talk.ask(prompt, _print)
-    print()
-    next_steps(f"tunesmith chat {run}{'' if base else ' --base'} --prompt ...")
+        _converse(talk, voice)
+        next_steps(again)
+    elif as_json:
+        first = voice.name
+        answers = {name: _as(name, talk, voice).ask(prompt, lambda piece: None) for name in voice.names}
+        more = {"answers": answers} if len(answers) > 1 else {}
+        print_json({"run": str(run), "base": base, "prompt": prompt, "answer": answers[first], **more})
+    else:
+        for name in voice.names:
+            if len(voice.names) > 1:
+                print(f"{name}:")
+            _as(name, talk, voice).ask(prompt, _print)
+            print()
+        next_steps(f"{again} --prompt ...")
 
 
-def _handle(ctx: typer.Context, run: Path, *, base: bool, stage: str | None, device: str) -> ModelHandle:
+def _as(name: str, talk: Talk, voice: Voice) -> Talk:
+    """A talk from its beginning in which `name` answers."""
+    talk.reset()
+    talk.handle = voice.switch(name)
+    return talk
+
+
+def _voice(
+    ctx: typer.Context, run: Path, others: Sequence[str], *, base: bool, stage: str | None, device: str
+) -> Voice:
     artifact = artifact_of(run, stage)
-    registry = ctx.obj.registry(_plugin_files(run))
+    registry = ctx.obj.registry(_plugin_files(run, *(Path(other.rpartition("=")[2]) for other in others)))
     line = read_line(artifact, registry)
     if line.head != "causal-lm":
         raise DataError(
@@ -94,12 +101,9 @@ def _handle(ctx: typer.Context, run: Path, *, base: bool, stage: str | None, dev
     with reporter() as talk:
         context = Context(folder=line.folder, device=device, reporter=talk)
         talk.phase("load model")
-        handle = load_base(line, registry, context) if base else _tuned(artifact, registry, context)
-    if not hasattr(handle.model, "generate"):
-        raise PluginError(f"the model {handle.source} has no `generate`; it cannot answer")
-    if hasattr(handle.model, "eval"):
-        handle.model.eval()
-    return handle
+        if others:
+            return open_voices(run, artifact, others, registry, context, base=base)
+        return open_voice(run, artifact, registry, context, base=base)
 
 
 def _row(pairs: Sequence[str]) -> dict[str, str]:
@@ -109,111 +113,33 @@ def _row(pairs: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def _tuned(artifact: Path, registry: Registry, context: Context) -> ModelHandle:
-    adapted = load_artifact(artifact, registry, context)
-    return ModelHandle(**{**vars(adapted.handle), "model": adapted.model})
+def _plugin_files(*paths: Path) -> list[Path]:
+    """The local plugins of the runs that `paths` are, or are in."""
+    found: list[Path] = []
+    for path in paths:
+        places = (path.absolute(), *path.absolute().parents[:3])
+        run = next((place for place in places if (place / MANIFEST).is_file()), None)
+        found += reopen(run)[1].plugin_files if run else []
+    return list(dict.fromkeys(found))
 
 
-def _plugin_files(path: Path) -> list[Path]:
-    """The local plugins of the run that `path` is, or is in."""
-    for place in (path.absolute(), *path.absolute().parents[:3]):
-        if (place / MANIFEST).is_file():
-            return reopen(place)[1].plugin_files
-    return []
-
-
-class Stream:
-    """What `generate` calls with each new token; tells the text that is certain."""
-
-    def __init__(self, tokenizer: Any, hear: Callable[[str], None]) -> None:
-        self.tokenizer = tokenizer
-        self.hear = hear
-        self.heard = ""
-        self._ids: list[int] | None = None
-
-    def put(self, ids: Any) -> None:
-        """Take in token ids; the first call brings the prompt."""
-        if self._ids is None:
-            self._ids = []
-            return
-        self._ids.extend(ids.flatten().tolist())
-        text = self.tokenizer.decode(self._ids, skip_special_tokens=True)
-        # a character of several tokens decodes to U+FFFD until its last one is there
-        if text.startswith(self.heard) and not text.endswith("\ufffd"):
-            self.hear(text[len(self.heard) :])
-            self.heard = text
-
-    def end(self) -> None:
-        """Nothing more comes."""
-
-
-@dataclass
-class Talk:
-    """A conversation with a model: what was said, and how to go on."""
-
-    handle: ModelHandle
-    sampling: Sampling
-    system: str | None = None
-    row: Mapping[str, str] = field(default_factory=dict)
-    turns: list[dict[str, str]] = field(default_factory=list)
-
-    def ask(self, text: str, hear: Callable[[str], None]) -> str:
-        """The answer to `text`, told to `hear` in pieces as it grows; both are remembered.
-
-        Raises:
-            DataError: the conversation no longer fits the model, or `row` lacks what the model reads.
-        """
-        values = {name: column.read(self.row) for name, column in self.handle.columns.items()}
-        self.turns.append({"role": "user", "content": text})
-        inputs = self._encode()
-        length = int(inputs["input_ids"].shape[-1])
-        room = self.sampling.max_new_tokens
-        if self.handle.max_length is not None:
-            room = min(room, self.handle.max_length - length)
-        if room < 1:
-            self.turns.pop()
-            raise DataError(
-                f"the conversation has {length} tokens; the model takes {self.handle.max_length}",
-                fix="Ask something shorter, or forget what was said with /reset.",
-            )
-        seed_everything(self.sampling.seed)
-        stream = Stream(self.handle.tokenizer, hear)
-        columns = {name: inputs["input_ids"].new_tensor([value]) for name, value in values.items()}  # each (1,)
-        output = self.handle.model.generate(
-            **inputs, **columns, max_new_tokens=room, streamer=stream, **self.sampling.options()
-        )
-        answer = self.handle.tokenizer.decode(output[0][length:], skip_special_tokens=True)
-        hear(answer[len(stream.heard) :])
-        self.turns.append({"role": "assistant", "content": answer})
-        return answer
-
-    def reset(self) -> None:
-        """Forget what was said."""
-        self.turns.clear()
-
-    def _encode(self) -> Any:
-        tokenizer = self.handle.tokenizer
-        if getattr(tokenizer, "chat_template", None):
-            turns = [{"role": "system", "content": self.system}, *self.turns] if self.system else self.turns
-            inputs = tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
-            )
-        else:  # a base model goes on with a text; earlier turns would only confuse it
-            inputs = tokenizer(self.turns[-1]["content"], return_tensors="pt")
-        return inputs.to(self.handle.model.device) if hasattr(inputs, "to") else inputs
-
-
-def _converse(talk: Talk) -> None:
+def _converse(talk: Talk, voice: Voice) -> None:
     note("an empty line ends the conversation; /reset forgets what was said")
+    if len(voice.names) > 1:
+        note(f"{voice.name} answers; /adapter NAME switches: {', '.join(voice.names)}")
     while line := _line():
-        if line == "/reset":
-            talk.reset()
-            note("forgotten")
-            continue
+        command, _, argument = line.partition(" ")
         try:
-            talk.ask(line, _print)
-            print()
-        except DataError as error:
+            if command == "/reset":
+                talk.reset()
+                note("forgotten")
+            elif command == "/adapter":
+                talk.handle = voice.switch(argument.strip())
+                note(f"{voice.name} answers")
+            else:
+                talk.ask(line, _print)
+                print()
+        except (DataError, UsageError) as error:
             note(str(error))
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tunesmith import DataError, Dataset, RecipeError, Records, Stopped
-from tunesmith.console.chat import Sampling, Talk
+from tunesmith.console.talk import Sampling, Talk
 from tunesmith_soft_prompts import MultitaskPromptSettings, check
 from tunesmith_soft_prompts.multitask import Tasks, apply
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from tunesmith import RecipeError, Stopped
-from tunesmith.console.chat import Sampling, Talk
+from tunesmith.console.talk import Sampling, Talk
 
 ADAPTERS = {
     "prompt": 'use = "prompt"\nvirtual_tokens = 6',
