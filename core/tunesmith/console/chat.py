@@ -68,8 +68,7 @@ def chat(
     elif as_json:
         first = voice.name
         answers = {name: _as(name, talk, voice).ask(prompt, lambda piece: None) for name in voice.names}
-        more = {"answers": answers} if len(answers) > 1 else {}
-        print_json({"run": str(run), "base": base, "prompt": prompt, "answer": answers[first], **more})
+        print_json({"run": str(run), "base": base, "prompt": prompt, "answer": answers[first], "answers": answers})
     else:
         for name in voice.names:
             if len(voice.names) > 1:
