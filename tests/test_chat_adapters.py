@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -72,3 +73,17 @@ def test_two_adapters_of_one_name_are_refused(house: Any, runs: Path) -> None:
     outcome = house.call("chat", one, "--adapter", one, *ASK)
     assert outcome.code == 2
     assert "another name" in outcome.err
+
+
+def test_the_code_of_the_page_runs(house: Any, runs: Path) -> None:
+    import torch
+
+    page = (Path(__file__).parents[1] / "docs" / "how-to" / "several-adapters.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"^```python\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    names: dict[str, Any] = {}
+    exec(code, names)
+    first, second, base = (names["logits"][name] for name in ("first", "second", "base"))
+    assert first.shape == second.shape == base.shape
+    assert not torch.equal(first, second)
+    assert not torch.equal(first, base)
+    assert names["adapters"].active == "second"
