@@ -131,7 +131,9 @@ class Adapters:
                 adapted.load(artifact)
             adapted.model.eval()
 
-        return self.attach(name, lambda handle: adapt(handle, line.adapter, context.with_(folder=line.folder)), fill)
+        return self.attach(
+            name, lambda handle: adapt(handle, line.adapter, context.with_(folder=line.folder, fresh=False)), fill
+        )
 
     def switch(self, name: str | None) -> Adapted:
         """Make an adapter the active one; None is the base alone.

@@ -195,7 +195,7 @@ def load_artifact(artifact: Path, registry: Registry, context: Context, *, dense
             details=[f"made for {expected[:16]}", f"the source now holds {handle.digest[:16]} ({handle.source})"],
             fix="Restore the base model that the run used.",
         )
-    adapted = adapt(handle, line.adapter, context.with_(folder=line.folder))
+    adapted = adapt(handle, line.adapter, context.with_(folder=line.folder, fresh=False))
     if line.adapter:
         with guarded(line.adapter):
             adapted.load(artifact)

@@ -107,6 +107,8 @@ class Context:
     sync: Callable[[], None] = lambda: None
 
     def with_(self, **changes: Any) -> Context:
+        fresh: whether the values that an adapter starts with matter. They do not when saved ones are loaded into it
+            next, or when only names and shapes are asked for; what costs much may then be left out.
         """A copy with some fields changed."""
         return replace(self, **changes)
 
@@ -124,6 +126,7 @@ class Context:
             )
 
     def check_rows(self) -> None:
+    fresh: bool = True
         """Stop when more rows were dropped than the recipe allows; trainers call it after tokenization.
 
         Raises:

@@ -152,7 +152,10 @@ class Model(Component):
     tokenizer without loading its weights. `tunesmith data show --mask` needs it."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "tokenizer")
+        return (*super()._references(), "tokenizer", "skeleton")
+    skeleton: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `skeleton(settings, context, head)`: returns a `ModelHandle` whose
+    parameters have shapes and no values (torch's meta device). `tunesmith plan --probe` then reads no weights."""
 
 
 @dataclass(frozen=True, kw_only=True)

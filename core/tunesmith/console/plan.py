@@ -19,17 +19,35 @@ def plan(
     recipe: RecipePath,
     sets: Sets = None,
     all_settings: Annotated[bool, typer.Option("--all", help="Show settings left at their default too.")] = False,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Build the model and show which parameters move and which stay.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print what a recipe means with the plugins installed here. Nothing is loaded or written."""
-    made, _ = plan_of(ctx.obj, recipe, sets)
+    """Print what a recipe means with the plugins installed here. Nothing is loaded, unless with --probe."""
+    made, registry = plan_of(ctx.obj, recipe, sets)
     check_writable(made.run.folder)
+    found = {}
+    if probe:
+        from tunesmith.console.plan_probe import draw as draw_probe
+        from tunesmith.console.plan_probe import probed
+
+        found = probed(made, registry)
     if as_json:
-        print_json(made.describe())
-    else:
-        draw(made, all_settings)
-        hint = "" if all_settings else "  (--all shows the defaults too)"
-        next_steps(f"tunesmith run {recipe}{''.join(f' --set {item}' for item in sets or ())}{hint}")
+        described = made.describe()
+        for stage in described["stages"]:
+            if stage["name"] in found:
+                stage["probe"] = [one.describe() for one in found[stage["name"]]]
+        print_json(described)
+        return
+    draw(made, all_settings)
+    for name, probes in found.items():
+        draw_probe(name if len(found) > 1 else "", probes)
+    options = {"--all shows the defaults too": all_settings, "--probe what moves": probe}
+    hint = ", ".join(option for option, given in options.items() if not given)
+    next_steps(
+        f"tunesmith run {recipe}{''.join(f' --set {item}' for item in sets or ())}{f'  ({hint})' if hint else ''}"
+    )
 
 
 def draw(made: Plan, all_settings: bool = False) -> None:

@@ -56,4 +56,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=AdaloraSettings,
         requires=("torch", "peft", "tunesmith_transformers"),
         formula="tunesmith_adalora.adapter:parameters",
+        check="tunesmith_adalora.check:told",
     )

@@ -68,6 +68,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=needs,
         merges=False,
         formula="tunesmith_bottleneck.adapter:houlsby_parameters",
+        check="tunesmith_bottleneck.check:houlsby",
     )
     yield Adapter(
         name="pfeiffer",
@@ -77,4 +78,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=needs,
         merges=False,
         formula="tunesmith_bottleneck.adapter:pfeiffer_parameters",
+        check="tunesmith_bottleneck.check:pfeiffer",
     )

@@ -59,6 +59,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=FullSettings,
         requires=needs,
         formula="tunesmith_full.adapters:full_parameters",
+        check="tunesmith_full.check:full",
     )
     yield Adapter(
         name="head",
@@ -67,6 +68,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=HeadSettings,
         requires=needs,
         formula="tunesmith_full.adapters:head_parameters",
+        check="tunesmith_full.check:head",
     )
     yield Adapter(
         name="last-layers",
@@ -75,6 +77,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=LastLayersSettings,
         requires=needs,
         formula="tunesmith_full.adapters:last_layers_parameters",
+        check="tunesmith_full.check:last_layers",
     )
     yield Adapter(
         name="regex",

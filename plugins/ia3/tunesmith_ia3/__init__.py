@@ -39,4 +39,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=Ia3Settings,
         requires=("torch", "peft", "tunesmith_transformers"),
         formula="tunesmith_ia3.adapter:parameters",
+        check="tunesmith_ia3.check:told",
     )

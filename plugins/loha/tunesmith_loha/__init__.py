@@ -63,6 +63,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=LohaSettings,
         requires=needs,
         formula="tunesmith_loha.adapters:loha_parameters",
+        check="tunesmith_loha.check:loha",
     )
     yield Adapter(
         name="lokr",
@@ -71,4 +72,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=LokrSettings,
         requires=needs,
         formula="tunesmith_loha.adapters:lokr_parameters",
+        check="tunesmith_loha.check:lokr",
     )

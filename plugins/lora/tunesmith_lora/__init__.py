@@ -64,4 +64,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=LoraSettings,
         requires=("torch", "peft", "tunesmith_transformers"),
         formula="tunesmith_lora.adapter:parameters",
+        check="tunesmith_lora.check:told",
     )

@@ -29,7 +29,8 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
     alphas = per_layer(handle.model, layers, settings.alpha, settings.alpha_pattern)
     for name, layer in layers.items():
         check_rank({name: layer}, ranks[name])
-    residual = settings.init in ("pissa", "olora")
+    shapes_only = any(layer.weight.is_meta for layer in layers.values())
+    residual = settings.init in ("pissa", "olora") and not shapes_only
     whole = modules_to_save(handle.model, settings.modules_to_save)
     with warnings.catch_warnings():
         # PEFT warns that it cannot convert the artifact of such a start; the handle does
@@ -42,7 +43,7 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
             rank_pattern={name: rank for name, rank in ranks.items() if rank != settings.rank},
             alpha_pattern={name: alpha for name, alpha in alphas.items() if alpha != settings.alpha},
             modules_to_save=sorted(whole) or None,
-            init_lora_weights=_init(settings),
+            init_lora_weights=True if shapes_only else _init(settings),
             use_rslora=settings.use_rslora,
             use_dora=settings.use_dora,
             task_type=task_type(handle),

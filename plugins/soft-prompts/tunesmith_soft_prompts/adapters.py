@@ -24,7 +24,8 @@ def prompt(handle: ModelHandle, settings: PromptSettings, context: Context) -> S
             num_virtual_tokens=settings.virtual_tokens, token_dim=embedding_size(handle.model), task_type="CAUSAL_LM"
         ),
     )
-    adapted.start_from(vectors(handle, settings.virtual_tokens, settings.init, settings.init_text))
+    if context.fresh:
+        adapted.start_from(vectors(handle, settings.virtual_tokens, settings.init, settings.init_text))
     say(context, "prompt", adapted, f"from {settings.init}")
     return adapted
 
@@ -45,7 +46,7 @@ def prefix(handle: ModelHandle, settings: PrefixSettings, context: Context) -> P
             task_type="CAUSAL_LM",
         ),
     )
-    if settings.init == "text":
+    if settings.init == "text" and context.fresh:
         adapted.start_from(keys_and_values(handle, settings.virtual_tokens, settings.init_text))
     say(context, "prefix", adapted, f"from {settings.init}{', through a projection' if settings.projection else ''}")
     return adapted

@@ -6,18 +6,20 @@ from pathlib import Path
 
 from tunesmith import RecipeError
 from tunesmith_soft_prompts.settings import MultitaskPromptSettings, PrefixSettings, PromptSettings, PTuningSettings
+from tunesmith_transformers.words import moves
 
 
-def prompt(settings: PromptSettings, folder: Path) -> None:
+def prompt(settings: PromptSettings, folder: Path) -> tuple[str, ...]:
     """`init_text` belongs to `init = "text"`.
 
     Raises:
         RecipeError: one is there without the other.
     """
     _text(settings.init, settings.init_text)
+    return moves(f"{settings.virtual_tokens} virtual tokens in front of every row")
 
 
-def multitask_prompt(settings: MultitaskPromptSettings, folder: Path) -> None:
+def multitask_prompt(settings: MultitaskPromptSettings, folder: Path) -> tuple[str, ...]:
     """As `prompt`; and no task is named twice.
 
     Raises:
@@ -27,9 +29,13 @@ def multitask_prompt(settings: MultitaskPromptSettings, folder: Path) -> None:
     twice = sorted({task for task in settings.tasks if settings.tasks.count(task) > 1})
     if twice:
         raise RecipeError(f"tasks names {', '.join(twice)} twice", fix="Name each task once in [adapter].")
+    return moves(
+        f"{settings.virtual_tokens} virtual tokens in front of every row, and a matrix of rank {settings.rank} for "
+        f"each of {len(settings.tasks)} tasks"
+    )
 
 
-def prefix(settings: PrefixSettings, folder: Path) -> None:
+def prefix(settings: PrefixSettings, folder: Path) -> tuple[str, ...]:
     """As `prompt`; and what belongs to the projection.
 
     Raises:
@@ -46,9 +52,11 @@ def prefix(settings: PrefixSettings, folder: Path) -> None:
             "projection_size has no effect without a projection",
             fix="Set projection = true in [adapter], or leave projection_size out.",
         )
+    network = ", and the network that computes them" * settings.projection
+    return moves(f"keys and values of {settings.virtual_tokens} virtual tokens in every layer{network}")
 
 
-def p_tuning(settings: PTuningSettings, folder: Path) -> None:
+def p_tuning(settings: PTuningSettings, folder: Path) -> tuple[str, ...]:
     """What belongs to the LSTM.
 
     Raises:
@@ -66,6 +74,7 @@ def p_tuning(settings: PTuningSettings, folder: Path) -> None:
             "lstm_dropout is between two layers of the LSTM, but lstm_layers = 1",
             fix="Set lstm_layers = 2 or more in [adapter], or leave lstm_dropout out.",
         )
+    return moves(f"the encoder of {settings.virtual_tokens} virtual tokens in front of every row")
 
 
 def _text(init: str, text: str | None) -> None:

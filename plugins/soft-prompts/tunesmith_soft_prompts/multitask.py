@@ -139,7 +139,8 @@ def apply(handle: ModelHandle, settings: MultitaskPromptSettings, context: Conte
         task_type="CAUSAL_LM",
     )
     adapted = MultitaskPrompt(handle, config, Tasks(settings.tasks, settings.task_column))
-    adapted.start_from(vectors(handle, settings.virtual_tokens, settings.init, settings.init_text))
+    if context.fresh:
+        adapted.start_from(vectors(handle, settings.virtual_tokens, settings.init, settings.init_text))
     # PEFT starts both factors near zero, and so every prompt; a matrix of ones leaves the shared one as it is
     encoder = adapted.encoder
     with torch.no_grad():

@@ -22,6 +22,7 @@ def tunesmith_models() -> Iterator[Model]:
         check="tunesmith_transformers.claims:check_directory",
         tokenizer="tunesmith_transformers.sources:directory_tokenizer",
     )
+        skeleton="tunesmith_transformers.skeleton:directory",
     yield Model(
         name="gguf",
         summary="A GGUF file, converted once to safetensors in the cache",
@@ -32,6 +33,7 @@ def tunesmith_models() -> Iterator[Model]:
         check="tunesmith_transformers.claims:check_file",
         tokenizer="tunesmith_transformers.sources:gguf_tokenizer",
     )
+        skeleton="tunesmith_transformers.skeleton:gguf",
     yield Model(
         name="wheel",
         summary="A model inside a Python wheel: wheel:NAME==VERSION, digest checked",
@@ -42,6 +44,7 @@ def tunesmith_models() -> Iterator[Model]:
         check="tunesmith_transformers.claims:check_wheel",
         tokenizer="tunesmith_transformers.sources:wheel_tokenizer",
     )
+        skeleton="tunesmith_transformers.skeleton:wheel",
     yield Model(
         name="hub",
         summary="A model of the Hugging Face hub: OWNER/NAME, optionally @REVISION",
@@ -51,6 +54,7 @@ def tunesmith_models() -> Iterator[Model]:
         claims=claims.hub,
         tokenizer="tunesmith_transformers.sources:hub_tokenizer",
     )
+        skeleton="tunesmith_transformers.skeleton:hub",
 
 
 @hookimpl

