@@ -124,6 +124,13 @@ def test_rows_are_conversations_with_names(tmp_path: Path, monkeypatch: pytest.M
     assert bare.train.rows[2]["prompt"] == [{"role": "user", "content": "def inner():\n    return a + b"}]
 
 
+def test_rows_carry_their_kind_when_asked_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package(tmp_path, monkeypatch, stack=MODULE)
+    plain, told = take().train.rows, take(kinds=True).train.rows
+    assert [row["kind"] for row in told] == ["method", "function", "function"]
+    assert [{key: row[key] for key in ("prompt", "completion")} for row in told] == plain
+
+
 def test_settings_select_before_rows_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package(tmp_path, monkeypatch, stack=MODULE)
     context = Context()

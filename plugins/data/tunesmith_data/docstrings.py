@@ -9,6 +9,7 @@ import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tunesmith import Context, DataError, Dataset, MissingError, Records
 from tunesmith_data.functions import functions
@@ -27,6 +28,7 @@ class Pair:
     line: int
     source: str
     sentence: str
+    kind: str
 
     @property
     def name(self) -> str:
@@ -85,7 +87,7 @@ def pairs_of(settings: DocstringsSettings) -> Iterator[Pair]:
         name = path.relative_to(base).as_posix()
         for function in found:
             if _admitted(function.source, function.sentence, settings):
-                yield Pair(name, function.line, function.source, function.sentence)
+                yield Pair(name, function.line, function.source, function.sentence, function.kind)
 
 
 def _admitted(source: str, sentence: str, settings: DocstringsSettings) -> bool:
@@ -137,7 +139,8 @@ def _records(pairs: list[Pair], settings: DocstringsSettings) -> Records:
         prompt = [{"role": "user", "content": asked}]
         if settings.system:
             prompt.insert(0, {"role": "system", "content": settings.system})
-        rows.append({"prompt": prompt, "completion": [{"role": "assistant", "content": pair.sentence}]})
+        row: dict[str, Any] = {"prompt": prompt, "completion": [{"role": "assistant", "content": pair.sentence}]}
+        rows.append({**row, "kind": pair.kind} if settings.kinds else row)
     return Records(rows, [pair.name for pair in pairs])
 
 

@@ -21,11 +21,13 @@ class Function:
         line: line of its `def`, from 1.
         source: its decorators, signature and body without the docstring, dedented.
         sentence: the docstring's first sentence, its blanks made single.
+        kind: `method` where the first parameter is self or cls, else `function`.
     """
 
     line: int
     source: str
     sentence: str
+    kind: str
 
 
 def functions(text: str) -> Iterator[Function]:
@@ -41,7 +43,7 @@ def functions(text: str) -> Iterator[Function]:
     for node in _definitions(tree):
         doc = ast.get_docstring(node)
         if doc and len(node.body) > 1:
-            yield Function(node.lineno, _without_docstring(node, lines), first_sentence(doc))
+            yield Function(node.lineno, _without_docstring(node, lines), first_sentence(doc), _kind(node))
 
 
 def first_sentence(doc: str) -> str:
@@ -62,6 +64,11 @@ def _definitions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
             if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 yield child
             yield from _definitions(child)
+
+
+def _kind(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
+    parameters = [*node.args.posonlyargs, *node.args.args]
+    return "method" if parameters and parameters[0].arg in ("self", "cls") else "function"
 
 
 def _without_docstring(node: ast.FunctionDef | ast.AsyncFunctionDef, lines: list[str]) -> str:

@@ -11,6 +11,7 @@ from tunesmith import Ge, Gt, Interval, Len, MinLen, Settings
 
 FormatName = Literal[
     "auto",
+    "ranking",
     "preference",
     "unpaired-preference",
     "prompt-completion",
@@ -51,6 +52,11 @@ class RowSettings(SplitSettings):
     """System prompt for every conversation that has none. Plain prompts become conversations."""
     conversational: bool = False
     """Turn plain prompts and answers into user and assistant messages, so that the chat template applies."""
+    ranking: Literal["all", "adjacent", "best-worst"] = "all"
+    """Which pairs a ranking of more than two answers becomes: every better one with every worse one, neighbours, or
+    the best with the worst. Where it has scores, each pair keeps their difference as `margin`."""
+    pairs: Literal["keep", "unpaired"] = "keep"
+    """What becomes of pairs: unpaired makes of each its two answers with a label, wanted and unwanted, as KTO takes."""
     duplicates: Literal["drop", "keep"] = "drop"
     """What to do with a row whose content appeared before. Kept duplicates stay on one side of the split."""
 
@@ -128,3 +134,5 @@ class DocstringsSettings(SplitSettings):
     """Shortest first sentence, in characters; shorter ones are left out."""
     max_doc_chars: Annotated[int, Gt(0)] = 150
     """Longest first sentence, in characters; longer ones are left out."""
+    kinds: bool = False
+    """Whether rows carry the column `kind`: `method` where the first parameter is self or cls, else `function`."""
