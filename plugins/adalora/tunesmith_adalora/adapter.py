@@ -9,6 +9,7 @@ from peft import AdaLoraConfig
 from tunesmith import Context, ModelHandle, RecipeError
 from tunesmith_adalora import AdaloraSettings
 from tunesmith_adalora.handle import AdaloraAdapted
+from tunesmith_transformers.layers import sides
 from tunesmith_transformers.peft_adapted import check_rank, target_layers, task_type
 
 #: PEFT wants the total when it is configured; a run knows it only when training begins.
@@ -51,4 +52,4 @@ def apply(handle: ModelHandle, settings: AdaloraSettings, context: Context) -> A
 def parameters(model: Any, settings: AdaloraSettings) -> int:
     """init_rank x (in + out + 1) a layer: all ranks are trained until they are cut."""
     layers = target_layers(model, settings.target_modules).values()
-    return sum(settings.init_rank * (layer.in_features + layer.out_features + 1) for layer in layers)
+    return sum(settings.init_rank * (sum(sides(layer)) + 1) for layer in layers)

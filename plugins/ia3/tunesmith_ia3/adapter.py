@@ -9,6 +9,7 @@ from peft import IA3Config
 
 from tunesmith import Context, ModelHandle, RecipeError
 from tunesmith_ia3 import Ia3Settings
+from tunesmith_transformers.layers import sides
 from tunesmith_transformers.peft_adapted import PeftAdapted, linear_names, target_layers, task_type
 
 #: How families of models name these layers; searched for at the end of a layer's full name.
@@ -40,7 +41,7 @@ def apply(handle: ModelHandle, settings: Ia3Settings, context: Context) -> PeftA
 def parameters(model: Any, settings: Ia3Settings) -> int:
     """One factor for each output of keys and values, and for each input of the feed-forward's output layer."""
     outputs, inputs = chosen(model, settings)
-    return sum(layer.out_features for layer in outputs.values()) + sum(layer.in_features for layer in inputs.values())
+    return sum(sides(layer)[1] for layer in outputs.values()) + sum(sides(layer)[0] for layer in inputs.values())
 
 
 def chosen(model: Any, settings: Ia3Settings) -> tuple[dict[str, Any], dict[str, Any]]:

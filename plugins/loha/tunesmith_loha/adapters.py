@@ -19,7 +19,7 @@ def loha(handle: ModelHandle, settings: LohaSettings, context: Context) -> PeftA
         RecipeError: a target is not in the model, or the rank is over a layer's size.
     """
     context.reporter.say(f"loha: two products of rank {settings.rank} a layer")
-    return PeftAdapted(handle, LoHaConfig(**_common(handle, settings)))
+    return PeftAdapted(handle, LoHaConfig(**_common("loha", handle, settings)))
 
 
 def lokr(handle: ModelHandle, settings: LokrSettings, context: Context) -> PeftAdapted:
@@ -30,7 +30,7 @@ def lokr(handle: ModelHandle, settings: LokrSettings, context: Context) -> PeftA
     """
     context.reporter.say(f"lokr: Kronecker products, rank {settings.rank}")
     config = LoKrConfig(
-        **_common(handle, settings),
+        **_common("lokr", handle, settings),
         decompose_both=settings.decompose_both,
         decompose_factor=settings.decompose_factor or -1,
     )
@@ -64,8 +64,8 @@ def factors(size: int, wanted: int | None) -> tuple[int, int]:
     return first, size // first
 
 
-def _common(handle: ModelHandle, settings: LohaSettings) -> dict[str, Any]:
-    layers = target_layers(handle.model, settings.target_modules)
+def _common(method: str, handle: ModelHandle, settings: LohaSettings) -> dict[str, Any]:
+    layers = target_layers(handle.model, settings.target_modules, upright=method)
     check_rank(layers, settings.rank)
     return {
         "r": settings.rank,

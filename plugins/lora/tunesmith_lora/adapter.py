@@ -12,6 +12,7 @@ from peft import LoraConfig
 from tunesmith import Context, ModelHandle, RecipeError
 from tunesmith_lora import LoraSettings
 from tunesmith_lora.handle import LoraAdapted, ResidualAdapted
+from tunesmith_transformers.layers import sides
 from tunesmith_transformers.peft_adapted import check_rank, target_layers, task_type
 
 Value = TypeVar("Value", int, float)
@@ -24,7 +25,9 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
         RecipeError: a target is not in the model, a rank is over a layer's size, or settings exclude each other.
     """
     _check(handle, settings)
-    layers = target_layers(handle.model, settings.target_modules)
+    # PEFT's decomposition for OLoRA takes no notice of transposed weights
+    upright = "lora with init = 'olora'" if settings.init == "olora" else ""
+    layers = target_layers(handle.model, settings.target_modules, upright=upright)
     ranks = per_layer(handle.model, layers, settings.rank, settings.rank_pattern)
     alphas = per_layer(handle.model, layers, settings.alpha, settings.alpha_pattern)
     for name, layer in layers.items():
@@ -66,8 +69,8 @@ def parameters(model: Any, settings: LoraSettings) -> int:
     ranks = per_layer(model, layers, settings.rank, settings.rank_pattern)
     total = 0
     for name, layer in layers.items():
-        total += ranks[name] * (layer.in_features + layer.out_features)
-        total += layer.out_features if settings.use_dora else 0
+        total += ranks[name] * sum(sides(layer))
+        total += sides(layer)[1] if settings.use_dora else 0
     whole = modules_to_save(model, settings.modules_to_save).values()
     return total + sum(parameter.numel() for module in whole for parameter in module.parameters())
 

@@ -120,4 +120,5 @@ class ResidualAdapted(LoraAdapted):
         layer = self.model.get_submodule(name.partition(".lora_A.")[0])
         taken, wanted = self._initial[other] @ self._initial[name], started[other] @ started[name]  # (out, in)
         weight = layer.get_base_layer().weight
-        weight.data += (layer.scaling[ADAPTER] * (taken - wanted)).to(weight.dtype)
+        missing = layer.scaling[ADAPTER] * (taken - wanted)
+        weight.data += (missing.T if layer.fan_in_fan_out else missing).to(weight.dtype)

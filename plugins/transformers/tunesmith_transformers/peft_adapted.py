@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import Adapted, DataError, ModelHandle, RecipeError
+from tunesmith_transformers.layers import is_linear, is_transposed, sides
 
 
 class PeftAdapted(Adapted):
@@ -27,7 +29,10 @@ class PeftAdapted(Adapted):
         import peft
 
         try:
-            model = peft.get_peft_model(handle.model, config)
+            with warnings.catch_warnings():
+                # PEFT says of each transposed layer (Conv1D) that it treats it as one
+                warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+                model = peft.get_peft_model(handle.model, config)
         except ValueError as error:
             raise RecipeError(
                 f"{type(config).__name__} does not fit the model: {str(error).splitlines()[0]}",
@@ -94,10 +99,11 @@ def check_rank(layers: Mapping[str, Any], rank: int, setting: str = "rank") -> N
         RecipeError: naming the first layer that is too small.
     """
     for name, layer in layers.items():
-        smallest = min(layer.in_features, layer.out_features)
+        inputs, outputs = sides(layer)
+        smallest = min(inputs, outputs)
         if rank > smallest:
             raise RecipeError(
-                f"{setting} = {rank} is over the size of {name} ({layer.in_features} x {layer.out_features})",
+                f"{setting} = {rank} is over the size of {name} ({inputs} x {outputs})",
                 fix=f"Set {setting} = {smallest} or less in [adapter], or leave that layer out of target_modules.",
             )
 
@@ -109,24 +115,33 @@ def task_type(handle: ModelHandle) -> str | None:
 
 def linear_names(model: Any) -> list[str]:
     """Last parts of the names of the linear layers, which is what targets are written as."""
-    from torch import nn
-
-    return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, nn.Linear)})
+    return sorted({name.rpartition(".")[2] for name, module in model.named_modules() if is_linear(module)})
 
 
-def target_layers(model: Any, targets: str | tuple[str, ...]) -> dict[str, Any]:
+def target_layers(model: Any, targets: str | tuple[str, ...], *, upright: str = "") -> dict[str, Any]:
     """The linear layers of an unadapted model that `targets` means, by full name.
 
     Args:
         targets: "all-linear" (all but the output head), or the last parts of names, or full names with `*` and `?`.
+        upright: the name of a method that cannot work on transposed layers (`Conv1D`).
 
     Raises:
-        RecipeError: a target is not in the model; the message lists those that are.
+        RecipeError: a target is not in the model (the message lists those that are), or is transposed.
     """
-    from torch import nn
+    found = _target_layers(model, targets)
+    transposed = [name for name, layer in found.items() if is_transposed(layer)] if upright else []
+    if transposed:
+        raise RecipeError(
+            f"{upright} cannot adapt {transposed[0]}: it is a Conv1D layer, which holds its weights transposed",
+            details=[f"{len(transposed)} of {len(found)} target layers are"],
+            fix="Choose lora, adalora or ia3 in [adapter], which can.",
+        )
+    return found
 
+
+def _target_layers(model: Any, targets: str | tuple[str, ...]) -> dict[str, Any]:
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    linear = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    linear = {name: module for name, module in model.named_modules() if is_linear(module)}
     if targets == "all-linear":
         found = {name: module for name, module in linear.items() if module is not head}
         if not found:
