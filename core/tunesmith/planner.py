@@ -174,6 +174,13 @@ class Planner:
                 where=self.recipe.where(*place),
                 fix="Change `carry`, or add or remove [adapter].",
             )
+        head = self.stages[stage].main_role.role.head
+        if carry == "continue" and head != role.head:
+            raise RecipeError(
+                f"stage {stage!r} made a model with a {head!r} head, and role {role.name!r} needs a {role.head!r} one",
+                where=self.recipe.where(*place),
+                fix="Add [adapter]: then the earlier stage is merged into the base, and the new head stands on it.",
+            )
         if quantizer:
             raise RecipeError(
                 "a model from an earlier stage keeps that stage's quantizer",

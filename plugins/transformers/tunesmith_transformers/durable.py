@@ -24,7 +24,7 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 from tunesmith import Adapted, Context, NumericalError, RecipeError, TrainResult
 from tunesmith.store import checkpoints, commit_folder, newest_good, rotate
 from tunesmith_transformers import checkpoint
-from tunesmith_transformers.batching import ColumnCollator, EpochSampler
+from tunesmith_transformers.batching import ColumnCollator, EpochSampler, Rows
 
 
 class _Steps(TrainerCallback):
@@ -58,7 +58,7 @@ class Durable:
     Args:
         adapted: what is trained.
         context: where, how, and whether to resume.
-        group_by_length: batches hold rows of like length (needs a dataset of `input_ids`).
+        group_by_length: batches hold rows of like length (needs a dataset of `input_ids`, or `Rows`).
         The rest goes to the trainer's own constructor.
     """
 
@@ -76,7 +76,7 @@ class Durable:
         super().__init__(*args, **options)
         from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-        if self.columns:
+        if self.columns and not isinstance(self.train_dataset, Rows):  # type: ignore[attr-defined]
             self._check_columns()
             self.data_collator = ColumnCollator(self.data_collator, self.columns)  # type: ignore[has-type]
         for callback in (PrinterCallback, ProgressCallback):
@@ -195,8 +195,11 @@ class Durable:
         if not hasattr(dataset, "__len__"):
             return super()._get_train_sampler(dataset)  # type: ignore[misc]
         args: TrainingArguments = self.args  # type: ignore[attr-defined]
-        grouped = self.group_by_length and "input_ids" in dataset.column_names
-        lengths = [len(ids) for ids in dataset["input_ids"]] if grouped else [1] * len(dataset)
+        if isinstance(dataset, Rows):
+            lengths, grouped = dataset.lengths, self.group_by_length
+        else:
+            grouped = self.group_by_length and "input_ids" in dataset.column_names
+            lengths = [len(ids) for ids in dataset["input_ids"]] if grouped else [1] * len(dataset)
         batch = args.train_batch_size * args.gradient_accumulation_steps
         self.sampler = EpochSampler(lengths, batch, args.seed, grouped)
         return self.sampler

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from tunesmith.store import sha256_file
 from tunesmith_transformers.claims import place
 from tunesmith_transformers.settings import ModelSettings
 
+#: Transformers' class for each head (`Role.head`).
 HEADS = {
     "causal-lm": "AutoModelForCausalLM",
     "scalar": "AutoModelForSequenceClassification",
@@ -34,6 +36,7 @@ def load(
 
     Raises:
         DataError: the folder cannot be loaded, or its tokenizer does not fit its model.
+        RecipeError: Transformers has no class with this head for the model.
     """
     import torch
     import transformers
@@ -51,13 +54,19 @@ def load(
         options["num_labels"] = 1
     if settings.attention:
         options["attn_implementation"] = settings.attention
+    from tunesmith_transformers.heads import no_class, with_head
+
     try:
-        model, report = getattr(transformers, HEADS[head]).from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, **options
-        )
+        with torch.random.fork_rng():
+            torch.manual_seed(context.seed)  # a head that the files lack is drawn
+            model, report = getattr(transformers, HEADS[head]).from_pretrained(
+                folder, dtype=dtype, output_loading_info=True, **options
+            )
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
             raise  # the machine's limit, not the folder's fault
+        if "Unrecognized configuration class" in str(error) and head != "causal-lm":
+            raise no_class(_architecture(folder), head) from error
         raise DataError(
             f"the model in {folder} cannot be loaded: {' '.join(str(error).split())}"[:500],
             where=str(folder),
@@ -80,6 +89,7 @@ def load(
         head=head,
         max_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
         notes=tuple(notes),
+        with_head=with_head,
     )
 
 
@@ -159,6 +169,11 @@ def quiet() -> None:
     logging.getLogger("torchao").setLevel(logging.ERROR)
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl|accelerate)\.")
+
+
+def _architecture(folder: Path) -> str:
+    """What a folder's configuration calls the kind of model."""
+    return str(json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type"))
 
 
 def _check_whole(model: Any, head: str, missing: Iterable[str], folder: Path) -> None:

@@ -28,6 +28,11 @@ class PeftAdapted(Adapted):
     def __init__(self, handle: ModelHandle, config: Any) -> None:
         import peft
 
+        from tunesmith_transformers.heads import head_modules
+
+        new = head_modules(handle.model)  # a head that the role has put on the model is trained with any adapter
+        if new:
+            config.modules_to_save = sorted({*(config.modules_to_save or ()), *new})
         try:
             with warnings.catch_warnings():
                 # PEFT says of each transposed layer (Conv1D) that it treats it as one
@@ -122,7 +127,7 @@ def target_layers(model: Any, targets: str | tuple[str, ...], *, upright: str = 
     """The linear layers of an unadapted model that `targets` means, by full name.
 
     Args:
-        targets: "all-linear" (all but the output head), or the last parts of names, or full names with `*` and `?`.
+        targets: "all-linear" (all but the head), or the last parts of names, or full names with `*` and `?`.
         upright: the name of a method that cannot work on transposed layers (`Conv1D`).
 
     Raises:
@@ -140,10 +145,13 @@ def target_layers(model: Any, targets: str | tuple[str, ...], *, upright: str = 
 
 
 def _target_layers(model: Any, targets: str | tuple[str, ...]) -> dict[str, Any]:
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    from tunesmith_transformers.heads import head_modules
+
+    heads = [model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None]
+    heads += [part for module in head_modules(model).values() for part in module.modules()]
     linear = {name: module for name, module in model.named_modules() if is_linear(module)}
     if targets == "all-linear":
-        found = {name: module for name, module in linear.items() if module is not head}
+        found = {name: module for name, module in linear.items() if not any(module is head for head in heads)}
         if not found:
             raise RecipeError("the model has no linear layers to adapt", fix="Choose another adapter.")
         return found
