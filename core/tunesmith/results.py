@@ -21,6 +21,8 @@ class Measure:
     unit: str = ""
     per_row: tuple[float, ...] = field(default=(), repr=False)
     """The value of each row where the measure has one, for paired tests."""
+    weights: tuple[float, ...] = field(default=(), repr=False)
+    """How much each row counts in the value (its tokens, ...); empty where all count alike."""
 
 
 @dataclass(frozen=True, kw_only=True)

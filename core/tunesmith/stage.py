@@ -17,6 +17,7 @@ from tunesmith.context import Context
 from tunesmith.errors import DataError, Stopped
 from tunesmith.folder import RunFolder, now
 from tunesmith.guard import guarded, seed_everything, wrong_type
+from tunesmith.memory import peak_memory
 from tunesmith.plan import SINGLE, Plan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
@@ -42,6 +43,7 @@ class StageResult:
     facts: dict[str, Any] = field(default_factory=dict)
     exports: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, Any] = field(default_factory=dict)
     reused: str | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -109,6 +111,8 @@ class StageRun:
             if not isinstance(made, Path):
                 raise wrong_type(use, "the Path of what it wrote", made)
             self.result.exports.append(str(made))
+        first = next(iter(main.model.parameters()), None)
+        self.result.memory = peak_memory(str(getattr(first, "device", "cpu")))
         write_json(self.place / RESULT, self.result.describe())
         return self.result
 

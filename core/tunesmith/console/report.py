@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from tunesmith.console.out import data_console, next_steps, number, safe, seconds
+from tunesmith.console.out import data_console, next_steps, number, safe, seconds, size
 
 SAMPLES = 5
 LINES, LETTERS = 10, 480  # of a source or an answer that is shown
@@ -47,6 +47,7 @@ def _stage(console: Console, stage: Mapping[str, Any]) -> None:
     show_samples(console, before.get("samples", []), after.get("samples", []))
     for label, text in (
         ("training", _training(stage.get("training", {}))),
+        ("memory", _memory(stage.get("memory", {}))),
         ("seconds", " · ".join(f"{name} {seconds(value)}" for name, value in stage.get("seconds", {}).items())),
         ("rows", ledger_line(stage.get("ledger", {}))),
         ("facts", _facts(stage.get("facts", {}))),
@@ -156,6 +157,12 @@ def _training(training: Mapping[str, Any]) -> str:
         moved, total = training["trainable_parameters"], training["parameters"]
         shown.append(f"{moved:,} of {total:,} parameters ({moved / total:.2%})")
     return " · ".join(shown)
+
+
+def _memory(memory: Mapping[str, Any]) -> str:
+    if not memory:
+        return ""
+    return f"{size(memory['bytes'])} at the peak, {'resident' if memory['of'] == 'process' else memory['of']}"
 
 
 def _facts(facts: Mapping[str, Any]) -> str:

@@ -18,7 +18,7 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, c
     """exp(sum of negative log-likelihoods / number of tokens) over the supervised tokens.
 
     The interval is the 95 % percentile bootstrap over rows. `per_row` holds each row's mean negative
-    log-likelihood, in nats.
+    log-likelihood, in nats, and `weights` its tokens.
 
     Raises:
         DataError: no held-out row can be measured.
@@ -38,7 +38,7 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, c
     sums, counts = row_losses(handle, encoded, settings.batch_size, context)
     value, low, high = bootstrap_ratio(sums, counts, seed=context.seed, transform=math.exp)
     per_row = tuple(total / count for total, count in zip(sums, counts, strict=True))
-    measure = Measure(value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row)
+    measure = Measure(value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row, weights=tuple(counts))
     return Evaluation(measures={"perplexity": measure})
 
 
