@@ -25,7 +25,7 @@ test: $(VENV)/.setup
 check: $(VENV)/.setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy core plugins/*/tunesmith_*
+	$(BIN)/mypy core plugins/*/tunesmith_* contrib/*/tunesmith_*
 
 #: make bench  the measurements that docs/reference/measurements.md reports
 bench: $(VENV)/.setup
