@@ -127,7 +127,9 @@ def call(
     os.environ.pop("GOMP_SPINCOUNT", None)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/how-to/own-data.md", "docs/how-to/runs.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/how-to/own-data.md", "docs/how-to/runs.md", "docs/how-to/export.md"]
+)
 def test_the_commands_of_a_page_work_in_their_order(page: str, call: Call, tiny_folder: Path) -> None:
     lines = [words_of(line) for line in shown(ROOT / page)]
     stops = any(words[0] == "resume" for words in lines)
@@ -179,6 +181,8 @@ def test_json_has_the_keys_that_the_page_names(call: Call) -> None:
         ("runs [FOLDER]", "runs"),
         ("evaluate RUN", "evaluate", run, "--use", "perplexity"),
         ("chat RUN", "chat", run, "--prompt", "hi", "--max-new-tokens", "3"),
+        ("export RUN", "export", run, "--use", "adapter"),
+        ("combine RUN=WEIGHT", "combine", f"{run}=1", f"{run}=1", "--to", "sum"),
         ("plugins list", "plugins", "list"),
         ("plugins show NAME", "plugins", "show", "jsonl"),
         ("plugins check NAME", "plugins", "check", "jsonl"),
@@ -197,7 +201,7 @@ def test_json_has_the_keys_that_the_page_names(call: Call) -> None:
             assert list(item) == expected, heading
         seen.add(heading.split(" [")[0])
     described = {command for command in COMMANDS if "--json" in _flags(command)}
-    assert described == {re.sub(r" [A-Z]+$", "", heading) for heading in seen}
+    assert described == {re.sub(r" [A-Z=]+$", "", heading) for heading in seen}
 
 
 def _flags(command: str) -> set[str]:

@@ -79,8 +79,8 @@ class Quantization:
 
 
 @dataclass(frozen=True)
-class Part:
-    """A saved adapter in a combination: what `Adapted.save` wrote, and its weight."""
+class SavedAdapter:
+    """An adapter in a combination: the folder that `Adapted.save` wrote, and its weight in the sum."""
 
     folder: Path
     weight: float
@@ -165,7 +165,7 @@ class Adapted:
         )
 
     def combine(
-        self, parts: Sequence[Part], how: str | None, options: Mapping[str, Any], folder: Path
+        self, parts: Sequence[SavedAdapter], how: str | None, options: Mapping[str, Any], folder: Path
     ) -> dict[str, Any]:
         """Write into the existing folder `folder` the weighted sum of saved adapters of this kind on this base.
 
@@ -184,8 +184,7 @@ class Adapted:
             TunesmithError: the method has no such sum, these parts have none, or an option is unknown.
         """
         raise TunesmithError(
-            f"{type(self).__name__} cannot be combined: nothing says that a weighted sum of its tensors is the weighted "
-            "sum of what they do",
+            f"{type(self).__name__} cannot be combined: it does not say what a weighted sum of its adapters would be",
             fix="Keep the adapters apart: each can be loaded on the base by itself.",
         )
 

@@ -6,12 +6,16 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tunesmith.errors import Stopped
+from tunesmith.errors import DataError, Stopped
 from tunesmith.ledger import Ledger
 from tunesmith.places import cache_folder as cache_folder
 from tunesmith.places import config_folder as config_folder
+
+if TYPE_CHECKING:
+    from tunesmith.records import Dataset
+    from tunesmith.registry import Registry
 
 
 class Reporter(Protocol):
@@ -72,6 +76,22 @@ class StopFlag:
         return self.signal_number is not None
 
 
+def no_rows() -> Dataset:
+    """The default of `Context.rows`: no run's data are at hand.
+
+    Raises:
+        DataError: always.
+    """
+    raise DataError("no rows are at hand here", fix="Name the run whose rows shall be read.")
+
+
+def no_plugins() -> Registry:
+    """The default of `Context.registry`: a registry without any plugin."""
+    from tunesmith.registry import Registry
+
+    return Registry()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """Everything about the surroundings that a factory may need.
@@ -87,9 +107,13 @@ class Context:
         ledger: what becomes of the rows.
         max_lost_rows: the largest share of rows, 0 to 1, that may be dropped (`check_rows`).
         resume: whether to go on from the newest checkpoint that verifies.
+        fresh: whether the values that an adapter starts with matter. They do not when saved ones are loaded into it
+            next, or when only names and shapes are asked for; what costs much may then be left out.
         facts: what a trainer adds for the run's manifest (share of supervised tokens, ...).
         identity: what a checkpoint must agree with before it is continued (fingerprint, base digest).
         sync: forces what was reported so far to the disk; called before a checkpoint is committed.
+        registry: the plugins of the run; with it an artifact is loaded (`tunesmith.artifact.load_artifact`).
+        rows: the stage's rows, trained on and held out; raises a `DataError` where no run's data are at hand.
     """
 
     seed: int = 42
@@ -102,13 +126,14 @@ class Context:
     ledger: Ledger = field(default_factory=Ledger)
     max_lost_rows: float = 0.05
     resume: bool = False
+    fresh: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
     identity: Mapping[str, str] = field(default_factory=dict)
     sync: Callable[[], None] = lambda: None
+    registry: Registry = field(default_factory=no_plugins)
+    rows: Callable[[], Dataset] = no_rows
 
     def with_(self, **changes: Any) -> Context:
-        fresh: whether the values that an adapter starts with matter. They do not when saved ones are loaded into it
-            next, or when only names and shapes are asked for; what costs much may then be left out.
         """A copy with some fields changed."""
         return replace(self, **changes)
 
@@ -126,7 +151,6 @@ class Context:
             )
 
     def check_rows(self) -> None:
-    fresh: bool = True
         """Stop when more rows were dropped than the recipe allows; trainers call it after tokenization.
 
         Raises:

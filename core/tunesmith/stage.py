@@ -74,7 +74,7 @@ class StageRun:
         self.folder = folder
         self.registry = registry
         self.place = stage_folder(folder.path, stage.name)
-        self.context = context.with_(stage_folder=self.place)
+        self.context = context.with_(stage_folder=self.place, registry=registry)
         self.artifacts = artifacts
         self.result = StageResult(stage.name, self.place / "artifact")
 
@@ -105,12 +105,9 @@ class StageRun:
             )
         self.result.after = self._timed("evaluate after", lambda: self._evaluate(main, data))
         self._timed("commit", lambda: self._commit(main))
-        for use in self.stage.exporters:
-            with guarded(use):
-                made = use.call(self.result.artifact, use.settings, self.context)
-            if not isinstance(made, Path):
-                raise wrong_type(use, "the Path of what it wrote", made)
-            self.result.exports.append(str(made))
+        context = self.context.with_(rows=lambda: data)
+        self.result.exports = [str(export(use, self.result.artifact, context)) for use in self.stage.exporters]
+        self.result.facts = dict(self.context.facts)
         first = next(iter(main.model.parameters()), None)
         self.result.memory = peak_memory(str(getattr(first, "device", "cpu")))
         write_json(self.place / RESULT, self.result.describe())
@@ -254,6 +251,15 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
         samples.extend(asdict(sample) for sample in found.samples)
     # through JSON, so that what is kept in memory equals what a resumed run reads
     return json.loads(json.dumps({"measures": measures, "samples": samples}))
+
+
+def export(use: Use, artifact: Path, context: Context) -> Path:
+    """Let an exporter write an artifact in its form; the path of what it wrote."""
+    with guarded(use):
+        made = use.call(artifact, use.settings, context)
+    if not isinstance(made, Path):
+        raise wrong_type(use, "the Path of what it wrote", made)
+    return made
 
 
 def _check_type(component: Trainer | Evaluator, accepts: tuple[str, ...], data: Dataset) -> None:

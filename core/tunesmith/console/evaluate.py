@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from tunesmith.console.opened import AsJson, RunPath, StageName, artifact_of, context_of, plan_of_run, stage_of
+from tunesmith.console.opened import (
+    ArtifactPath,
+    AsJson,
+    RunPath,
+    StageName,
+    artifact_of,
+    context_of,
+    plan_of_run,
+    stage_of,
+)
 from tunesmith.console.out import data_console, next_steps, print_json, safe
 from tunesmith.console.progress import reporter
 from tunesmith.console.report import measures_table, show_samples
@@ -26,6 +35,7 @@ def evaluate(
         list[str] | None,
         typer.Option("--use", metavar="NAME", help="An evaluator, instead of the recipe's. May be repeated."),
     ] = None,
+    artifact: ArtifactPath = None,
     stage: StageName = None,
     as_json: AsJson = False,
 ) -> None:
@@ -36,16 +46,16 @@ def evaluate(
     plan, registry, folder = plan_of_run(ctx.obj, run)
     chosen = stage_of(plan, stage)
     chosen = replace(chosen, evaluators=_evaluators(plan, chosen, registry, use or ()))
-    artifact = artifact_of(run, chosen.name)
-    found = _measure(plan, chosen, registry, artifact)
+    source = artifact_of(artifact) if artifact else artifact_of(run, chosen.name)
+    found = _measure(plan, chosen, registry, source)
     if as_json:
-        print_json({"run": str(run), "stage": chosen.name, "artifact": str(artifact), **found})
+        print_json({"run": str(run), "stage": chosen.name, "artifact": str(source), **found})
         return
     columns = {**_earlier(folder, chosen.name, found["measures"]), "now": found["measures"]}
     console = data_console()
     console.print(measures_table(columns))
     show_samples(console, folder.results.get(chosen.name, {}).get("before", {}).get("samples", []), found["samples"])
-    console.print(safe(f"artifact: {artifact}"), soft_wrap=True)
+    console.print(safe(f"artifact: {source}"), soft_wrap=True)
     next_steps(f"tunesmith chat {run}")
 
 
@@ -56,7 +66,7 @@ def _measure(plan: Plan, stage: StagePlan, registry: Registry, artifact: Any) ->
     from tunesmith.stage import load_data
 
     with reporter() as talk:
-        context = context_of(plan, talk, artifact.parent)
+        context = context_of(plan, talk, artifact.parent).with_(registry=registry)
         talk.phase("load data")
         data = load_data(stage, context)
         talk.phase("load model")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from tunesmith.assign import assign
 from tunesmith.console.options import Options
 from tunesmith.context import Context, Reporter
 from tunesmith.errors import DataError, UsageError, nearest
-from tunesmith.folder import RunFolder
+from tunesmith.folder import MANIFEST, RunFolder
 from tunesmith.plan import Plan, StagePlan, make_plan
-from tunesmith.recipe import read
+from tunesmith.recipe import Recipe, read
 from tunesmith.registry import Registry
 from tunesmith.run import reopen
 from tunesmith.stage import stage_folder
@@ -25,6 +26,12 @@ Sets = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Change a key, as in trainer.epochs=2. May be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON to stdout.")]
+ArtifactPath = Annotated[
+    Path | None,
+    typer.Option(
+        "--artifact", metavar="FOLDER", help="This artifact instead of the run's own; the rows are the run's."
+    ),
+]
 StageName = Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Which stage of a recipe with several.")]
 Files = Annotated[
     list[Path] | None,
@@ -67,15 +74,40 @@ def stage_of(plan: Plan, name: str | None) -> StagePlan:
     return plan.stage(name)
 
 
+def plugin_files_of(path: Path) -> list[Path]:
+    """The local plugins of the run that `path` is, or is in."""
+    for place in (path.absolute(), *path.absolute().parents[:3]):
+        if (place / MANIFEST).is_file():
+            return reopen(place)[1].plugin_files
+    return []
+
+
+def settings_table(sets: Sequence[str]) -> dict[str, Any]:
+    """What some `KEY=VALUE` come to, as a table of settings.
+
+    Raises:
+        UsageError: one does not read KEY=VALUE.
+    """
+    recipe = Recipe({})
+    for assignment in sets:
+        assign(recipe, assignment)
+    return recipe.tree
+
+
+def is_artifact(path: Path) -> bool:
+    """Whether `path` is an artifact's folder."""
+    from tunesmith.artifact import CARD
+
+    return (path / CARD).is_file()
+
+
 def artifact_of(path: Path, stage: str | None = None) -> Path:
     """The artifact folder that `path` means: itself, or that of a run's stage, the last one by default.
 
     Raises:
         DataError: the run has none yet.
     """
-    from tunesmith.artifact import CARD
-
-    if (path / CARD).is_file():
+    if is_artifact(path):
         return path
     folder = RunFolder.open(path)
     names = [described["name"] for described in folder.manifest.get("plan", {}).get("stages", [])]
@@ -83,7 +115,7 @@ def artifact_of(path: Path, stage: str | None = None) -> Path:
         raise UsageError(f"there is no stage {stage!r}", fix=f"Stages: {', '.join(names)}.")
     places = [stage_folder(path, name) / "artifact" for name in ([stage] if stage else reversed(names))]
     for place in places:
-        if (place / CARD).is_file():
+        if is_artifact(place):
             return place
     raise DataError(
         f"run {path.name} has kept no artifact yet (it is {folder.status})",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from tunesmith import Adapted, Context, DataError, ModelHandle, RecipeError, TunesmithError
+from tunesmith.adapted import SavedAdapter
 from tunesmith_bottleneck import HoulsbySettings, PfeifferSettings
 from tunesmith_bottleneck.layers import CHILD, Behind, Bottleneck, NormGain
 from tunesmith_bottleneck.places import Place, find_heads, find_norms, find_places
@@ -83,6 +84,20 @@ class BottleneckAdapted(Adapted):
             f"{self.described['method']} cannot be merged: its bottlenecks are not linear, so no weights of the base "
             "compute what they do",
             fix="Keep the adapter beside its base, or train lora where one plain model is needed.",
+        )
+
+    def combine(
+        self, parts: Sequence[SavedAdapter], how: str | None, options: Mapping[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        """Refused.
+
+        Raises:
+            TunesmithError: always; a bottleneck is no linear function of its weights.
+        """
+        raise TunesmithError(
+            f"{self.described['method']} adapters cannot be combined: a bottleneck is not linear in its weights, so a "
+            "weighted sum of two is not the weighted sum of what they do",
+            fix="Keep the adapters apart, or train lora where a combination is needed.",
         )
 
     @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 from torch import nn
 
 from tunesmith import Context, ModelHandle, ModuleAdapted, RecipeError
-from tunesmith.adapted import Adapted
+from tunesmith.adapted import Adapted, SavedAdapter
 from tunesmith_full import FullSettings, HeadSettings, LastLayersSettings, RegexSettings
+from tunesmith_full.combine import combine
 
 
 class Part(ModuleAdapted):
@@ -20,6 +21,11 @@ class Part(ModuleAdapted):
 
     def merge(self) -> Any:
         return self.model
+
+    def combine(
+        self, parts: Sequence[SavedAdapter], how: str | None, options: Mapping[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        return combine(self, parts, how, options, folder)
 
 
 class Everything(Adapted):
@@ -53,6 +59,11 @@ class Everything(Adapted):
 
     def merge(self) -> Any:
         return self.model
+
+    def combine(
+        self, parts: Sequence[SavedAdapter], how: str | None, options: Mapping[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        return combine(self, parts, how, options, folder)
 
     @contextmanager
     def disabled(self) -> Iterator[Any]:

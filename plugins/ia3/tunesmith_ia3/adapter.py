@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from peft import IA3Config
 
-from tunesmith import Context, ModelHandle, RecipeError
+from tunesmith import Context, ModelHandle, RecipeError, TunesmithError, UsageError
+from tunesmith.adapted import SavedAdapter
 from tunesmith_ia3 import Ia3Settings
 from tunesmith_transformers.layers import sides
 from tunesmith_transformers.peft_adapted import PeftAdapted, linear_names, target_layers, task_type
+from tunesmith_transformers.peft_combine import only, weighted
 
 #: How families of models name these layers; searched for at the end of a layer's full name.
 KEYS_AND_VALUES = re.compile(r"(^|\.)(k_proj|v_proj|key|value|k|v|key_proj|value_proj)$")
@@ -19,7 +24,41 @@ FUSED = re.compile(r"(^|\.)(query_key_value|qkv_proj|c_attn|Wqkv|in_proj)$")
 FEED_FORWARD = re.compile(r"(^|\.)(down_proj|fc2|dense_4h_to_h|w2|wo|fc_out|mlp\.c_proj|\d+\.output\.dense)$")
 
 
-def apply(handle: ModelHandle, settings: Ia3Settings, context: Context) -> PeftAdapted:
+class Ia3Adapted(PeftAdapted):
+    """IA3 on PEFT."""
+
+    def combine(
+        self, parts: Sequence[SavedAdapter], how: str | None, options: Mapping[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        """Write the weighted mean of the factors; see `Adapted.combine`.
+
+        Raises:
+            UsageError: another way than `linear`, any option, or weights that do not add up to 1.
+            TunesmithError: the parts multiply different layers.
+        """
+        if how not in (None, "linear"):
+            raise UsageError(f"factors are not combined by {how!r}", fix="--how linear is the only way.")
+        only(options)
+        total = sum(part.weight for part in parts)
+        if not math.isclose(total, 1, abs_tol=1e-6):
+            raise UsageError(
+                f"the weights add up to {total:g}: factors lie around 1, and so must their sum",
+                fix="Give weights that add up to 1.",
+            )
+        weighted(self, parts, folder, _check_layers)
+        return {}
+
+
+def _check_layers(configs: Sequence[Any]) -> None:
+    chosen = [(sorted(config.target_modules), sorted(config.feedforward_modules)) for config in configs]
+    if any(other != chosen[0] for other in chosen):
+        raise TunesmithError(
+            "these adapters multiply different layers, and a layer that one of them leaves alone would be lost",
+            fix="Combine adapters with the same target_modules and feedforward_modules.",
+        )
+
+
+def apply(handle: ModelHandle, settings: Ia3Settings, context: Context) -> Ia3Adapted:
     """Wrap the target layers.
 
     Raises:
@@ -35,7 +74,7 @@ def apply(handle: ModelHandle, settings: Ia3Settings, context: Context) -> PeftA
     fused = sorted({name.rpartition(".")[2] for name in outputs if FUSED.search(name)})
     if fused:
         context.reporter.say(f"ia3: {', '.join(fused)} holds the queries too, and they are multiplied as well")
-    return PeftAdapted(handle, config)
+    return Ia3Adapted(handle, config)
 
 
 def parameters(model: Any, settings: Ia3Settings) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ from typing import Any
 import torch
 
 from tunesmith import DataError, ModelHandle
+from tunesmith.adapted import SavedAdapter
+from tunesmith_lora.combine import combine
 from tunesmith_transformers.peft_adapted import PeftAdapted
 
 ADAPTER = "default"  # PEFT's name of the only adapter
@@ -33,6 +35,12 @@ class LoraAdapted(PeftAdapted):
             return None
         raised = [parameter for name, parameter in self.trainable().items() if ".lora_B." in name]
         return [{"params": raised, "lr": learning_rate * self._ratio}]
+
+    def combine(
+        self, parts: Sequence[SavedAdapter], how: str | None, options: Mapping[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        """The weighted sum as plain LoRA; `cat`, the default, is exact and has the sum of the ranks."""
+        return combine(self, parts, how, options, folder)
 
 
 class ResidualAdapted(LoraAdapted):

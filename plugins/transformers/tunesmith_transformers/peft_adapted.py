@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from tunesmith import Adapted, DataError, ModelHandle, RecipeError
+from tunesmith import Adapted, DataError, ModelHandle, RecipeError, TunesmithError
+from tunesmith.adapted import SavedAdapter
 from tunesmith_transformers.layers import is_linear, is_transposed, sides
 
 
@@ -83,14 +84,41 @@ class PeftAdapted(Adapted):
         return tensors
 
     def merge(self) -> Any:
-        """The base with the adapter folded into its weights; the adapter is gone from this handle's model."""
+        """The base with the adapter folded into its weights; the adapter is gone from this handle's model.
+
+        Raises:
+            TunesmithError: PEFT cannot merge this method.
+        """
+        if not hasattr(self.model.base_model, "merge_and_unload"):  # virtual tokens stand before the text
+            raise TunesmithError(
+                f"{_method(self.config)} cannot be merged: it adds no weights to those of the base",
+                fix="Keep the adapter beside its base, or train lora where one plain model is needed.",
+            )
         return self.model.merge_and_unload()
+
+    def combine(
+        self, parts: Sequence[SavedAdapter], how: str | None, options: Mapping[str, Any], folder: Path
+    ) -> dict[str, Any]:
+        """Refused; a method that PEFT can combine overrides it with `peft_combine.weighted`.
+
+        Raises:
+            TunesmithError: always.
+        """
+        raise TunesmithError(
+            f"{_method(self.config)} adapters cannot be combined: PEFT has no weighted sum of them",
+            fix="Keep the adapters apart: each can be loaded on the base by itself.",
+        )
 
     @contextmanager
     def disabled(self) -> Iterator[Any]:
         """The base model, as PEFT's `disable_adapter` gives it."""
         with self.model.disable_adapter():
             yield self.model
+
+
+def _method(config: Any) -> str:
+    """What PEFT calls the method of a configuration."""
+    return str(getattr(config.peft_type, "value", config.peft_type))
 
 
 def check_rank(layers: Mapping[str, Any], rank: int, setting: str = "rank") -> None:

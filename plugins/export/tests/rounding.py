@@ -1,0 +1,33 @@
+"""A quantizer that rounds: dense tensors with the error of few bits, fast and without any library."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+
+from tunesmith import Context, Gt, ModelHandle, Quantization, Quantizer, Settings, hookimpl
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoundingSettings(Settings):
+    step: Annotated[float, Gt(0)] = 0.05
+    """Weights of linear layers become multiples of it."""
+
+
+def rounding(settings: RoundingSettings, context: Context) -> Quantization:
+    def after_load(handle: ModelHandle) -> ModelHandle:
+        with torch.no_grad():
+            for name, module in handle.model.named_modules():
+                if isinstance(module, torch.nn.Linear) and name != "lm_head":
+                    module.weight.copy_((module.weight / settings.step).round() * settings.step)
+        return handle
+
+    return Quantization(name="rounded", after_load=after_load)
+
+
+@hookimpl
+def tunesmith_quantizers() -> Iterator[Quantizer]:
+    yield Quantizer(name="rounding", summary="Rounds weights", factory=rounding, settings=RoundingSettings)

@@ -1,0 +1,85 @@
+"""The exporter `adapter`: the adapter alone, in PEFT's layout, without anything of this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tunesmith import Context, DataError, RecipeError, TunesmithError
+from tunesmith.artifact import Line, read_card, read_line
+from tunesmith.store import commit_folder, verify
+from tunesmith_export.card import front, measured, public_source, write_mark
+from tunesmith_export.settings import AdapterSettings
+from tunesmith_export.target import target_of
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+
+
+def export(artifact: Path, settings: AdapterSettings, context: Context) -> Path:
+    """Copy out `adapter_config.json` and `adapter_model.safetensors`, and write a model card.
+
+    Raises:
+        RecipeError: the folder is taken, or the adapter stands on a merged earlier stage and no base is named.
+        TunesmithError: the artifact is damaged, or of a method that has a layout of its own.
+        DiskError: the disk is full; what was there before is still there.
+    """
+    target = target_of("adapter", artifact, settings, context)
+    verify(artifact)
+    line = read_line(artifact, context.registry)
+    method = line.adapter.component.name if line.adapter else "none"
+    if not ((artifact / CONFIG).is_file() and (artifact / WEIGHTS).is_file()):
+        raise TunesmithError(
+            f"the adapter {method!r} is kept in a layout of its own, which other tools do not read",
+            where=str(artifact),
+            fix="Copy the artifact's folder for use with Tunesmith; methods that merge: --use merge.",
+        )
+    if line.parent is not None and settings.base is None:
+        raise RecipeError(
+            "this adapter stands on an earlier stage that was merged into the base; on the base alone it is another "
+            "model",
+            fix="Export the earlier stage with `merge`, and name that model: --set base=NAME.",
+        )
+    base = settings.base or public_source(read_card(artifact)["base"]["source"], line)
+    config = _config(artifact / CONFIG, base)
+
+    def build(folder: Path) -> None:
+        shutil.copyfile(artifact / WEIGHTS, folder / WEIGHTS)
+        (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        write_mark(folder, "adapter", artifact, base)
+        (folder / "README.md").write_text(_card(artifact, line, method, base), encoding="utf-8")
+
+    return commit_folder(target, build)
+
+
+def _config(path: Path, base: str) -> dict[str, Any]:
+    """PEFT's configuration with the public name of the base wherever it names a model or a tokenizer.
+
+    Raises:
+        DataError: the file is no JSON object.
+    """
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        named = {key: base for key, value in config.items() if key.endswith("_name_or_path") and value is not None}
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{CONFIG} cannot be read: {error}", where=str(path)) from error
+    return {**config, **named}
+
+
+def _card(artifact: Path, line: Line, method: str, base: str) -> str:
+    quantized = read_card(artifact)["base"].get("quantized")
+    lines = front("peft", base, [method], f"{method} for {base}")
+    lines += [
+        f"An adapter in PEFT's layout for `{base}`.",
+        *([f"It was trained over the base in `{quantized}`."] if quantized else []),
+        "",
+        "```python",
+        "from peft import PeftModel",
+        "from transformers import AutoModelForCausalLM",
+        "",
+        f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base)})",
+        'model = PeftModel.from_pretrained(base, "this/folder")',
+        "```",
+    ]
+    return "\n".join([*lines, *measured(artifact)]) + "\n"

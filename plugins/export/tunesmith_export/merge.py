@@ -1,0 +1,204 @@
+"""The exporter `merge`: one plain model, compared with the tuned one before it is written."""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tunesmith import Adapted, Context, DataError, ModelHandle, RecipeError, TunesmithError
+from tunesmith.artifact import Line, load_artifact, read_line
+from tunesmith.guard import guarded
+from tunesmith.store import commit_folder
+from tunesmith_export.card import front, measured, public_source, write_mark
+from tunesmith_export.parity import Distance, Predictions, distance, held_out, predictions
+from tunesmith_export.settings import MergeSettings
+from tunesmith_export.target import target_of
+
+PARITY = "parity.json"
+FULL = "the adapter on the base in full precision"
+
+
+@dataclass
+class Parity:
+    """What the merged model was compared with, and how far it is from each.
+
+    Args:
+        losses: mean negative log-likelihood of the held-out tokens, in nats, by model.
+        distances: of the merged model, by what it was compared with; the first decides.
+        missing: why there is no comparison.
+    """
+
+    rows: int = 0
+    tokens: int = 0
+    losses: dict[str, float] = field(default_factory=dict)
+    distances: dict[str, Distance] = field(default_factory=dict)
+    missing: str = ""
+
+    def lines(self) -> list[str]:
+        """The report, a sentence a line."""
+        if self.missing:
+            return [f"the merged model was not compared with the tuned one: {self.missing}"]
+        losses = ", ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
+        return [
+            *(f"the merged model against {name}: {found}" for name, found in self.distances.items()),
+            f"over {self.tokens} supervised tokens of {self.rows} held-out rows; mean loss in nats: {losses}",
+        ]
+
+
+def export(artifact: Path, settings: MergeSettings, context: Context) -> Path:
+    """Merge the adapter into its base and write a model folder.
+
+    An adapter that was trained over a quantized base is merged into the base in full precision, reloaded from its
+    source, and compared with the adapter on the quantized base.
+
+    Raises:
+        RecipeError: the folder is taken, the base has no full precision, or the merged model is too far off.
+        DataError: nothing can be compared on, and the base was quantized.
+        TunesmithError: the method cannot be merged, or a file is damaged.
+        DiskError: the disk is full; what was there before is still there.
+    """
+    target = target_of("merge", artifact, settings, context)
+    line = read_line(artifact, context.registry)
+    parity, seen = Parity(), {}
+    adapted = load_artifact(artifact, context.registry, context)
+    quantized = adapted.handle.quantized
+    compare = _comparer(adapted.handle, settings, context, parity, needed=bool(quantized))
+    if line.adapter and not getattr(line.adapter.component, "merges", True):
+        _merged(adapted, line)  # its own sentence, before anything is compared
+    if quantized:
+        seen[f"the adapter on {quantized}"] = compare(adapted.model)
+        del adapted
+        gc.collect()
+        context.reporter.say(f"merging into the base in full precision, not into {quantized}")
+        adapted = load_artifact(artifact, context.registry, context, dense=True)
+        if adapted.handle.quantized:
+            raise RecipeError(
+                f"the base {adapted.handle.source} is itself stored as {adapted.handle.quantized}: there is no full "
+                "precision to merge into",
+                fix="Keep the adapter beside its base: `tunesmith export RUN --use adapter`.",
+            )
+    seen[FULL] = compare(adapted.model)
+    model = _cast(_merged(adapted, line), settings.dtype)
+    merged = compare(model)
+    if merged is not None:
+        parity.losses = {name: found.loss for name, found in seen.items() if found} | {"merged": merged.loss}
+        parity.distances = {name: distance(found, merged) for name, found in seen.items() if found}
+    report = _judged(parity, settings, context)
+    handle = adapted.handle
+    base = public_source(handle.source, line)
+
+    def build(folder: Path) -> None:
+        _save(model, handle, folder)
+        (folder / PARITY).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        write_mark(folder, "merge", artifact, base)
+        (folder / "README.md").write_text(_card(artifact, line, base, quantized, parity), encoding="utf-8")
+
+    return commit_folder(target, build)
+
+
+def _comparer(
+    handle: ModelHandle, settings: MergeSettings, context: Context, parity: Parity, *, needed: bool
+) -> Callable[[Any], Predictions | None]:
+    """A function that gives a model's predictions on the held-out rows, or None where there are none.
+
+    Raises:
+        DataError: there are none, and without a comparison nothing may be written.
+    """
+    try:
+        rows = held_out(handle, settings, context)
+    except DataError as error:
+        if needed and not settings.force:
+            raise DataError(
+                f"the merged model cannot be compared with the tuned one: {error.what}",
+                where=error.where,
+                details=error.details,
+                fix=f"{error.fix + ' ' if error.fix else ''}Or set force = true to write it without a comparison.",
+            ) from error
+        parity.missing = error.what
+        return lambda model: None
+    parity.rows, parity.tokens = len(rows), sum(sum(row.supervised) for row in rows)
+    return lambda model: predictions(handle, model, rows, settings.batch_size)
+
+
+def _merged(adapted: Adapted, line: Line) -> Any:
+    with guarded(line.adapter) if line.adapter else nullcontext():
+        return adapted.merge()
+
+
+def _cast(model: Any, dtype: str) -> Any:
+    import torch
+
+    return model if dtype == "auto" else model.to(getattr(torch, dtype))
+
+
+def _judged(parity: Parity, settings: MergeSettings, context: Context) -> dict[str, Any]:
+    """The report as plain data; it is said, and kept among the stage's facts.
+
+    Raises:
+        RecipeError: the merged model is too far from the tuned one.
+    """
+    deciding = next(iter(parity.distances.values()), None)
+    passed = deciding.within(settings) if deciding else None
+    report = {**asdict(parity), "max_kl": settings.max_kl, "min_agreement": settings.min_agreement, "passed": passed}
+    report = _without_nan(report)
+    context.facts["parity"] = report
+    say = context.reporter.say if passed else context.reporter.warn
+    for sentence in parity.lines():
+        say(sentence)
+    if passed is False and not settings.force:
+        raise RecipeError(
+            f"the merged model is too far from {next(iter(parity.distances))}: {deciding}",
+            details=[*parity.lines(), f"allowed: KL {settings.max_kl:g}, {settings.min_agreement:.1%}"],
+            fix="Keep the adapter beside its base, or set force = true to write the merged model all the same.",
+        )
+    return report
+
+
+def _without_nan(value: Any) -> Any:
+    """The same data with None for what JSON cannot hold."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _save(model: Any, handle: ModelHandle, folder: Path) -> None:
+    """Write config, generation config, safetensors, and the tokenizer with its chat template.
+
+    Raises:
+        TunesmithError: Transformers refuses, as it does for generation settings that contradict each other.
+    """
+    try:
+        model.save_pretrained(str(folder))
+    except ValueError as error:
+        raise TunesmithError(
+            f"Transformers refuses to save the merged model: {' '.join(str(error).split())}"[:500],
+            fix="Mend generation_config.json of the base model.",
+        ) from error
+    handle.tokenizer.save_pretrained(str(folder))
+
+
+def _card(artifact: Path, line: Line, base: str, quantized: str | None, parity: Parity) -> str:
+    method = line.adapter.component.name if line.adapter else "none"
+    lines = front("transformers", base, [method, "merged"], f"{base}, tuned by {method}")
+    lines.append(f"The adapter `{method}`, merged into `{base}`. Load it as any model of Transformers.")
+    if quantized:
+        lines.append(f"It was trained over the base in `{quantized}` and merged into the base in full precision.")
+    if parity.distances:
+        lines += [
+            "",
+            "| the merged model against | mean KL, nats a token | same likeliest token |",
+            "| --- | --- | --- |",
+        ]
+        lines += [f"| {name} | {found.kl:.4g} | {found.agreement:.2%} |" for name, found in parity.distances.items()]
+        lines += ["", "| model | mean loss, nats a token |", "| --- | --- |"]
+        lines += [f"| {name} | {value:.4f} |" for name, value in parity.losses.items()]
+        lines += ["", f"Over {parity.tokens} supervised tokens of {parity.rows} held-out rows."]
+    else:
+        lines += ["", *parity.lines()]
+    return "\n".join([*lines, *measured(artifact)]) + "\n"
