@@ -254,6 +254,12 @@ def test_a_role_that_is_not_given_is_named(planned: Planning) -> None:
         planned(DUO.replace('models.reward.source = "toy:3"\n', ""))
 
 
+def test_an_optional_role_may_be_left_out(planned: Planning) -> None:
+    assert "value" not in planned(DUO).stage("duo").roles
+    given = planned(DUO, "stages.duo.models.value.source=toy:4", "stages.duo.models.value.adapter.use=shift")
+    assert given.stage("duo").roles["value"].adapter is not None
+
+
 def test_the_stage_s_adapter_is_for_trainable_roles_only(planned: Planning) -> None:
     text = DUO.replace('models.policy.from = "sft"', 'models.policy.source = "toy:1"\nadapter.use = "shift"')
     roles = planned(f"{text}quantizer.use = 'rough'\n").stage("duo").roles
@@ -347,6 +353,15 @@ def test_the_content_of_data_counts_and_not_its_date(place: str, planned: Planni
     assert prints(planned(SINGLE, *sets, f"data.{place}=rows.txt")) == first
     (tmp_path / "rows.txt").write_text("a b c e")
     assert prints(planned(SINGLE, *sets, f"data.{place}=rows.txt")) != first
+
+
+def test_the_content_of_a_file_counts_in_which_a_setting_names_a_function(planned: Planning, tmp_path: Path) -> None:
+    sets = ["trainer.use=pairs", "trainer.arguments.reward=./reward.py:score"]
+    found = []
+    for body in ("return 1", "return 2", "return 1"):
+        (tmp_path / "reward.py").write_text(f"def score():\n    {body}\n")
+        found.append(prints(planned(SINGLE, *sets)))
+    assert found[0] == found[2] != found[1]
 
 
 def test_the_version_of_a_plugin_counts(planned: Planning, toys: Registry) -> None:

@@ -8,11 +8,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from tunesmith import Adapted, Adapter, Context, ModelHandle, Settings
 from tunesmith.context import SilentReporter
 from tunesmith.plan import Use
-from tunesmith.roles import Roles, untrained
+from tunesmith.roles import EarlierView, Roles, untrained
 
 
 class Heard(SilentReporter):
@@ -56,6 +57,20 @@ def test_a_new_adapter_is_left_out_of_what_is_measured_first(
         assert (found.model, found.max_length) == (model, max_length)
     assert len(heard.warnings) == warned
     assert all("adapter 'mine' cannot be disabled" in warning for warning in heard.warnings)
+
+
+def test_an_earlier_view_keeps_what_a_stage_began_with() -> None:
+    weight = torch.nn.Linear(2, 1)
+    adapted = Adapted(handle("adapted", 6), weight)
+    began = {name: parameter.detach().clone() for name, parameter in weight.named_parameters()}
+    view = EarlierView(adapted)
+    assert view.trainable() == {}
+    with torch.no_grad():
+        weight.weight.add_(1.0)
+    with view.use() as model:
+        assert model is weight
+        assert all(torch.equal(p, began[name]) for name, p in weight.named_parameters())
+    assert torch.equal(weight.weight, began["weight"] + 1.0)
 
 
 def test_what_an_earlier_stage_left_is_measured_with_its_adapter() -> None:

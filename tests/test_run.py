@@ -649,7 +649,7 @@ def test_roles_share_a_model_with_its_adapter_off(bench: Bench) -> None:
     head, tail = text.rsplit('trainer.use = "pull"', 1)
     bench.start(f'{head}trainer.use = "duo"{tail}')
     trained = [value for what, value in bench.seen if what == "train"]
-    assert trained[1] == {"policy": "Shifted", "reference": "DisabledView", "reward": "Adapted"}
+    assert trained[1] == {"policy": "Shifted", "reference": "EarlierView", "reward": "Adapted"}
     assert ("load", ("toy:3", "scalar", {})) in bench.seen
 
 

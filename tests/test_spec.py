@@ -108,6 +108,8 @@ def test_trainers_check_record_types_and_roles() -> None:
     for default in ("later:disabled", "policy", "policy:enabled", "reference:disabled"):
         with pytest.raises(ValueError, match="a role that stands before it"):
             trainer(roles=(policy, Role(name="reference", default=default), Role(name="later")))
+    with pytest.raises(ValueError, match="its first role, which is kept, cannot be optional"):
+        trainer(roles=(Role(name="policy", trainable=True, optional=True),))
     assert trainer(roles=(policy, Role(name="reference", default="policy:disabled"))).roles[1].head == "causal-lm"
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -119,6 +119,12 @@ def quantize(settings: Settings, context: Context) -> ts.Quantization:
 
 class Shifted(ts.Adapted):
     """The shift moves; it is kept as JSON, and merging adds it to the base."""
+
+    def state(self) -> dict[str, Any]:
+        return {"shift": self.model.shift.value}
+
+    def load_state(self, tensors: Mapping[str, Any]) -> None:
+        self.model.shift.value = tensors["shift"]
 
     def save(self, folder: Path) -> None:
         if "save" in FAULTS:
@@ -249,6 +255,7 @@ DUO = (
     ts.Role(name="policy", trainable=True),
     ts.Role(name="reference", default="policy:disabled"),
     ts.Role(name="reward", head="scalar"),
+    ts.Role(name="value", trainable=True, head="scalar", optional=True),
 )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from tunesmith.registry import Registry
 from tunesmith.spec import Component, Role, Settings
 from tunesmith.store import sha256_file
 
+#: A setting that names something in a local file, such as a function.
+IN_FILE = re.compile(r".+\.py:[A-Za-z_]\w*\Z")
 #: The name of the only stage of a recipe without `[stages]`.
 SINGLE = "main"
 
@@ -191,9 +194,11 @@ def fingerprint(stage: StagePlan, seed: int, folder: Path, earlier: Mapping[str,
 
 
 def _paths(value: Any) -> Iterator[Path]:
-    """The paths in settings, in lists and tables too."""
+    """The paths in settings, in lists and tables too; `file.py:name` names its file."""
     if isinstance(value, Path):
         yield value
+    elif isinstance(value, str) and IN_FILE.match(value):
+        yield Path(value.rpartition(":")[0])
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _paths(item)

@@ -108,7 +108,7 @@ class Planner:
                 roles[role.name] = self._role(role, given[role.name], table, place, path)
             elif role.default and role.default.endswith(":disabled"):
                 roles[role.name] = RolePlan(role, shares=role.default.removesuffix(":disabled"))
-            else:
+            elif not role.optional:
                 raise RecipeError(
                     f"[{'.'.join((*path, 'model' if len(names) == 1 else f'models.{role.name}'))}] is missing",
                     where=self.recipe.where(*path) if path else self.recipe.where(),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tunesmith import artifact
 from tunesmith.adapted import Adapted, DisabledView, ModelHandle
@@ -52,7 +54,8 @@ def load_roles(
     roles = Roles()
     for name, role in stage.roles.items():
         if role.shares is not None:
-            roles.models[name] = DisabledView(roles.models[role.shares])
+            goes_on = stage.roles[role.shares].stage is not None and stage.roles[role.shares].carry == "continue"
+            roles.models[name] = (EarlierView if goes_on else DisabledView)(roles.models[role.shares])
             continue
         line = artifact.line_of_role(role, context.folder, artifacts, registry)
         if role.stage is not None and role.carry == "continue":
@@ -70,6 +73,27 @@ def load_roles(
                 adapted.check_data(data)
         roles.models[name] = adapted
     return roles
+
+
+class EarlierView(DisabledView):
+    """A role that is another role's model as an earlier stage left it: a copy of its trainable weights is kept.
+
+    Without its adapter that model would be the base, which is not what this stage starts from.
+    """
+
+    def __init__(self, of: Adapted) -> None:
+        super().__init__(of)
+        self._earlier = copy.deepcopy(of.state())
+
+    @contextmanager
+    def use(self) -> Iterator[Any]:
+        trained = copy.deepcopy(self._of.state())
+        self._of.load_state(self._earlier)
+        try:
+            with self._of.use() as model:
+                yield model
+        finally:
+            self._of.load_state(trained)
 
 
 @contextmanager

@@ -190,13 +190,15 @@ class Role:
     """One model that a trainer needs.
 
     Roles that are not in the recipe fall back to `default`: `"policy:disabled"` is the handle of the
-    role `policy` with its adapter disabled.
+    role `policy` with its adapter disabled, or as an earlier stage left it when it goes on with that stage's adapter.
+    An `optional` role that is not in the recipe is not among the models that the trainer is given.
     """
 
     name: str
     trainable: bool = False
     head: Literal["causal-lm", "scalar", "sequence-labels", "token-labels", "none"] = "causal-lm"
     default: str | None = None
+    optional: bool = False
     summary: str = ""
 
 
@@ -229,6 +231,8 @@ class Trainer(Component):
             )
         if not any(role.trainable for role in self.roles):
             raise ValueError(f"Trainer {self.name!r}: at least one role must be trainable")
+        if self.roles[0].optional:
+            raise ValueError(f"Trainer {self.name!r}: its first role, which is kept, cannot be optional")
         earlier: list[str] = []
         for role in self.roles:
             shared, _, how = (role.default or "").partition(":")
