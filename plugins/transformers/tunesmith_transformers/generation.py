@@ -24,7 +24,34 @@ def generate(
     columns: Sequence[Mapping[str, int]] = (),
     context: Context | None = None,
 ) -> list[str]:
-    """The model's answer to each prompt, in the order of the prompts.
+    """The model's answer to each prompt as text without its end token; see `generate_tokens`."""
+    tokenizer = handle.tokenizer
+    ends = end_tokens(handle.model, tokenizer)
+    drawn = generate_tokens(
+        handle,
+        prompts,
+        max_new_tokens=max_new_tokens,
+        batch_size=batch_size,
+        temperature=temperature,
+        seed=seed,
+        columns=columns,
+        context=context,
+    )
+    return [decoded(ids, ends, tokenizer) for ids in drawn]
+
+
+def generate_tokens(
+    handle: ModelHandle,
+    prompts: Sequence[Sequence[int]],
+    *,
+    max_new_tokens: int,
+    batch_size: int = 16,
+    temperature: float = 0.0,
+    seed: int = 0,
+    columns: Sequence[Mapping[str, int]] = (),
+    context: Context | None = None,
+) -> list[list[int]]:
+    """The model's answer to each prompt as token ids, in the order of the prompts.
 
     Prompts of like length share a batch, padded on the left. What the model's own generation settings hold
     (a temperature, a repetition penalty, forced tokens) is left out, except for its end tokens: a measurement
@@ -40,7 +67,7 @@ def generate(
         context: told of progress, and asked between batches whether to stop.
 
     Returns:
-        The text after each prompt, without its end token.
+        The tokens after each prompt, up to its end token and with it; without one where the answer did not end.
 
     Raises:
         DataError: a prompt is empty, or does not fit the context.
@@ -49,7 +76,7 @@ def generate(
     context = context or Context()
     _check(prompts, max_new_tokens, handle.max_length)
     model, tokenizer = handle.model, handle.tokenizer
-    ends = _end_tokens(model, tokenizer)
+    ends = end_tokens(model, tokenizer)
     sampling = {"temperature": temperature, "top_k": 0, "top_p": 1.0} if temperature else {}
     config = GenerationConfig(
         max_new_tokens=max_new_tokens,
@@ -59,7 +86,7 @@ def generate(
         pad_token_id=tokenizer.pad_token_id,
         **sampling,
     )
-    answers = [""] * len(prompts)
+    answers: list[list[int]] = [[] for _ in prompts]
     batches = by_length([len(prompt) for prompt in prompts], batch_size)
     with _prepared(model, config), torch.random.fork_rng(), torch.no_grad():
         torch.manual_seed(seed)
@@ -72,9 +99,8 @@ def generate(
             # PEFT wants every argument by name
             output = model.generate(**inputs, generation_config=config)[:, length:]  # (B, <= max_new_tokens)
             for index, ids in zip(batch, output.tolist(), strict=True):
-                answers[index] = tokenizer.decode(
-                    _until(ids, ends), skip_special_tokens=True, clean_up_tokenization_spaces=False
-                )
+                text = _until(ids, ends)
+                answers[index] = ids[: len(text) + 1]
             context.reporter.progress(number, len(batches), {})
     return answers
 
@@ -99,7 +125,12 @@ def _padded(prompts: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, to
     return {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask)}
 
 
-def _end_tokens(model: Any, tokenizer: Any) -> list[int]:
+def decoded(ids: Sequence[int], ends: Sequence[int], tokenizer: Any) -> str:
+    """The text of an answer, without its end token."""
+    return tokenizer.decode(_until(ids, ends), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+
+
+def end_tokens(model: Any, tokenizer: Any) -> list[int]:
     """The tokenizer's end token, which training supervises, and those that the model was published with."""
     own = getattr(_inner(model).generation_config, "eos_token_id", None)
     listed = own if isinstance(own, list) else [own]

@@ -61,6 +61,25 @@ def scores(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
     Returns:
         (B,) in float32.
     """
+    values = head_outputs(model, inputs)  # (B, T, 1), or (B, 1) where the model pools before its head
+    if values.dim() == 3:
+        mask = inputs["attention_mask"]
+        places = torch.arange(mask.shape[1], device=mask.device)
+        last = (mask * places).argmax(dim=1)  # (B,)
+        values = values[torch.arange(len(values), device=values.device), last.to(values.device)]  # (B, 1)
+    return values[:, 0]
+
+
+def head_outputs(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
+    """What the scalar head gives at every position that it is called on.
+
+    Args:
+        model, inputs: see `scores`.
+
+    Returns:
+        (B, T', 1) in float32, T' over T by as many virtual tokens as an adapter puts in front; (B, 1) where the model
+        pools before its head.
+    """
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
     (head,) = head_modules(inner).values()
     seen: list[torch.Tensor] = []
@@ -69,13 +88,7 @@ def scores(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
         model(**inputs, use_cache=False)
     finally:
         handle.remove()
-    values = seen[-1].float()  # (B, T, 1), or (B, 1) where the model pools before its head
-    if values.dim() == 3:
-        mask = inputs["attention_mask"]
-        places = torch.arange(mask.shape[1], device=mask.device)
-        last = (mask * places).argmax(dim=1)  # (B,)
-        values = values[torch.arange(len(values), device=values.device), last.to(values.device)]  # (B, 1)
-    return values[:, 0]
+    return seen[-1].float()
 
 
 def with_head(handle: ModelHandle, head: str, seed: int) -> ModelHandle:

@@ -18,8 +18,8 @@ from tunesmith_transformers.tokens import IGNORED
 
 
 @contextmanager
-def selected_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
-    """Let `head` see only the hidden states at `mask`.
+def selected_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[list[torch.Tensor]]:
+    """Let `head` see only the hidden states at `mask`; the block is given a list that these are put into.
 
     Args:
         head: the output embeddings; called with hidden states (B, T', H).
@@ -28,20 +28,30 @@ def selected_positions(head: nn.Module, mask: torch.Tensor) -> Iterator[None]:
     Inside the block the head returns (1, N, V) for the N true positions of `mask`, row by row.
     """
 
+    seen: list[torch.Tensor] = []
+
     def narrow(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden = arguments[0]  # (B, T', H)
         hidden = hidden[:, hidden.shape[1] - mask.shape[1] :]  # (B, T, H)
-        return (hidden[mask.to(hidden.device)].unsqueeze(0), *arguments[1:])  # (1, N, H)
+        seen.append(hidden[mask.to(hidden.device)])  # (N, H)
+        return (seen[-1].unsqueeze(0), *arguments[1:])  # (1, N, H)
 
     handle = head.register_forward_pre_hook(narrow)
     try:
-        yield
+        yield seen
     finally:
         handle.remove()
 
 
-def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Negative log-likelihood of every supervised token.
+def predicting(labels: torch.Tensor) -> torch.Tensor:
+    """The positions that predict a supervised token, each the one before it: (B, T) bool for labels (B, T)."""
+    wanted = torch.zeros_like(labels, dtype=torch.bool)
+    wanted[:, :-1] = labels[:, 1:] != IGNORED
+    return wanted
+
+
+def predictions(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What the model predicts for every supervised token, from the hidden states before it.
 
     Args:
         model: a causal language model of Transformers, possibly wrapped by PEFT.
@@ -49,18 +59,28 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torc
             predicted, and whatever else the model takes.
 
     Returns:
-        losses (N,) in float32, in nats, and the row index (N,) of each.
+        logits (N, V) in float32, the tokens (N,), and the hidden states (N, H) that the head was given.
     """
     inputs = dict(inputs)
     labels = inputs.pop("labels")  # (B, T)
-    wanted = torch.zeros_like(labels, dtype=torch.bool)
-    wanted[:, :-1] = labels[:, 1:] != IGNORED  # position t predicts token t + 1
     targets = labels[:, 1:][labels[:, 1:] != IGNORED]  # (N,)
-    head = output_head(model)
-    with selected_positions(head, wanted):
+    with selected_positions(output_head(model), predicting(labels)) as seen:
         logits = model(**inputs, use_cache=False).logits  # (1, N, V)
-    losses = nn.functional.cross_entropy(logits[0].float(), targets.to(logits.device), reduction="none")  # (N,)
-    return losses, wanted.nonzero()[:, 0]
+    return logits[0].float(), targets.to(logits.device), seen[-1]
+
+
+def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Negative log-likelihood of every supervised token.
+
+    Args:
+        model, inputs: see `predictions`.
+
+    Returns:
+        losses (N,) in float32, in nats, and the row index (N,) of each.
+    """
+    logits, targets, _ = predictions(model, inputs)
+    losses = nn.functional.cross_entropy(logits, targets, reduction="none")  # (N,)
+    return losses, predicting(inputs["labels"]).nonzero()[:, 0]
 
 
 def answer_logps(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
