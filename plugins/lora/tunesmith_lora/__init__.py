@@ -27,8 +27,9 @@ class LoraSettings(Settings):
     """Other alphas for some layers, by name as in target_modules; a later entry wins."""
     modules_to_save: tuple[str, ...] = ()
     """Modules trained in full and kept beside the adapter, by the last part of their name."""
-    init: Literal["default", "gaussian", "pissa", "olora"] = "default"
-    """How A and B start: B at zero; A normal; or from the base weights (pissa: arXiv 2404.02948, olora: 2406.01775)."""
+    init: Literal["default", "gaussian", "pissa", "olora", "loftq"] = "default"
+    """How A and B start: B at zero; A normal; from the base weights (pissa: arXiv 2404.02948, olora: 2406.01775); or
+    from what rounding to 4 bits took from them (loftq: 2310.08659)."""
     pissa_niter: Annotated[int, Gt(0)] | None = None
     """Iterations of the fast approximate decomposition for pissa; unset: the exact one."""
     use_rslora: bool = False
@@ -59,7 +60,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
     """The adapter `lora`."""
     yield Adapter(
         name="lora",
-        summary="Low-rank updates of linear layers; rsLoRA, DoRA, PiSSA, OLoRA and LoRA+ as settings",
+        summary="Low-rank updates of linear layers; rsLoRA, DoRA, PiSSA, OLoRA, LoftQ and LoRA+ as settings",
         factory="tunesmith_lora.adapter:apply",
         settings=LoraSettings,
         requires=("torch", "peft", "tunesmith_transformers"),

@@ -10,8 +10,8 @@ import torch
 from peft import LoraConfig
 
 from tunesmith import Context, ModelHandle, RecipeError
-from tunesmith_lora import LoraSettings
-from tunesmith_lora.handle import LoraAdapted, ResidualAdapted
+from tunesmith_lora import LoraSettings, loftq
+from tunesmith_lora.handle import ADAPTER, LoraAdapted, ResidualAdapted
 from tunesmith_transformers.layers import sides
 from tunesmith_transformers.peft_adapted import check_rank, target_layers, task_type
 
@@ -35,6 +35,7 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
     shapes_only = any(layer.weight.is_meta for layer in layers.values())
     residual = settings.init in ("pissa", "olora") and not shapes_only
     whole = modules_to_save(handle.model, settings.modules_to_save)
+    tied = any(module in _tied(handle.model) for module in whole.values())
     with warnings.catch_warnings():
         # PEFT warns that it cannot convert the artifact of such a start; the handle does
         warnings.filterwarnings("ignore", message="Using Rank-Stabilized LoRA with rank_pattern")
@@ -46,6 +47,7 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
             rank_pattern={name: rank for name, rank in ranks.items() if rank != settings.rank},
             alpha_pattern={name: alpha for name, alpha in alphas.items() if alpha != settings.alpha},
             modules_to_save=sorted(whole) or None,
+            ensure_weight_tying=tied,
             init_lora_weights=True if shapes_only else _init(settings),
             use_rslora=settings.use_rslora,
             use_dora=settings.use_dora,
@@ -53,14 +55,24 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
         )
     told = settings.rank if len(set(ranks.values())) == 1 else f"{min(ranks.values())} to {max(ranks.values())}"
     context.reporter.say(f"lora: rank {told} on {len(layers)} linear layers")
-    if not residual:
-        return LoraAdapted(handle, config, settings.lora_plus_ratio)
+    adapted = (_residual if residual else LoraAdapted)(handle, config, settings.lora_plus_ratio)
+    if tied:
+        _check_tie(adapted)
+    if settings.init == "loftq" and context.fresh:
+        before, after = loftq.start(adapted)
+        context.facts["loftq"] = {"relative_error_quantized": before, "relative_error_at_start": after}
+        context.reporter.say(f"loftq: at the start the weights are {after:.2%} off, and {before:.2%} without A and B")
+    return adapted
+
+
+def _residual(handle: ModelHandle, config: LoraConfig, ratio: float) -> ResidualAdapted:
+    layers = target_layers(handle.model, tuple(config.target_modules))
     for layer in layers.values():  # PEFT would subtract in place, from weights that other adapters may stand on
         layer.weight.data = layer.weight.data.clone()
     # the approximate decomposition draws numbers; whoever loads the artifact must come to the same residual
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return ResidualAdapted(handle, config, settings.lora_plus_ratio)
+        return ResidualAdapted(handle, config, ratio)
 
 
 def parameters(model: Any, settings: LoraSettings) -> int:
@@ -72,7 +84,8 @@ def parameters(model: Any, settings: LoraSettings) -> int:
         total += ranks[name] * sum(sides(layer))
         total += sides(layer)[1] if settings.use_dora else 0
     whole = modules_to_save(model, settings.modules_to_save).values()
-    return total + sum(parameter.numel() for module in whole for parameter in module.parameters())
+    own = {id(parameter): parameter for module in whole for parameter in module.parameters()}  # tied ones count once
+    return total + sum(parameter.numel() for parameter in own.values())
 
 
 def per_layer(model: Any, layers: Mapping[str, Any], value: Value, pattern: Mapping[str, Value]) -> dict[str, Value]:
@@ -97,7 +110,7 @@ def modules_to_save(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
     """The modules that are trained in full, by full name.
 
     Raises:
-        RecipeError: a name is not in the model, or the module's weights are tied to another's.
+        RecipeError: a name is not in the model.
     """
     found: dict[str, Any] = {}
     modules = dict(model.named_modules())
@@ -111,27 +124,51 @@ def modules_to_save(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
                 fix="Mend modules_to_save in [adapter].",
             )
         found.update(matching)
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    embedding = model.get_input_embeddings() if head is not None else None
-    if head is not None and embedding is not None and head.weight is embedding.weight:
-        tied = [name for name, module in found.items() if module in (head, embedding)]
-        if tied:
-            raise RecipeError(
-                f"{tied[0]} shares its weights with {'the head' if found[tied[0]] is embedding else 'the embedding'}: "
-                "training a copy of it would part them",
-                fix="Leave it out of modules_to_save, or train it with the adapter `head`.",
-            )
     return found
 
 
+def _tied(model: Any) -> tuple[Any, ...]:
+    """The head and the embedding, where they share their weights."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    embedding = model.get_input_embeddings() if head is not None else None
+    shared = head is not None and embedding is not None and head.weight is embedding.weight
+    return (head, embedding) if shared else ()
+
+
+def _check_tie(adapted: LoraAdapted) -> None:
+    """PEFT keeps head and embedding together where the model's class says that they are one.
+
+    Raises:
+        RecipeError: it has parted them.
+    """
+    base = adapted.model.get_base_model()
+    pair = (base.get_output_embeddings(), base.get_input_embeddings())
+    weights = [getattr(module, "modules_to_save", {ADAPTER: module})[ADAPTER].weight for module in pair]
+    if weights[0] is not weights[1]:
+        raise RecipeError(
+            "the head shares its weights with the embedding, and PEFT would train a copy of one alone",
+            fix="Leave it out of modules_to_save, or train it with the adapter `head`.",
+        )
+
+
 def _init(settings: LoraSettings) -> bool | str:
-    if settings.init == "default":
+    if settings.init in ("default", "loftq"):
         return True
     return f"pissa_niter_{settings.pissa_niter}" if settings.pissa_niter else settings.init
 
 
 def _check(handle: ModelHandle, settings: LoraSettings) -> None:
     residual = settings.init in ("pissa", "olora")
+    if settings.init == "loftq" and not handle.quantized:
+        raise RecipeError(
+            'init = "loftq" makes up for what a quantizer took from the weights, and the base is dense',
+            fix='Add [quantizer] with use = "nf4", or set init = "default" in [adapter].',
+        )
+    if settings.init == "loftq" and settings.use_dora:
+        raise RecipeError(
+            'init = "loftq" gives A and B a start, and DoRA takes its magnitudes from the weights without it',
+            fix='Set use_dora = false, or init = "default".',
+        )
     if settings.pissa_niter and settings.init != "pissa":
         raise RecipeError("pissa_niter is set, but init is not pissa", fix='Set init = "pissa" or leave it out.')
     if residual and settings.use_dora:

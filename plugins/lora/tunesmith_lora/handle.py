@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft.utils import ModulesToSaveWrapper
 
 from tunesmith import DataError, ModelHandle
 from tunesmith.adapted import SavedAdapter
@@ -108,13 +109,18 @@ class ResidualAdapted(LoraAdapted):
         """The base model: the residual weights with A and B as they started, which is their sum."""
         parameters = self._low_rank()
         trained = {name: parameter.data for name, parameter in parameters.items()}
+        copies = [module for module in self.model.modules() if isinstance(module, ModulesToSaveWrapper)]
         for name, parameter in parameters.items():
             parameter.data = self._initial[name]
+        for module in copies:
+            module.enable_adapters(False)
         try:
             yield self.model
         finally:
             for name, parameter in parameters.items():
                 parameter.data = trained[name]
+            for module in copies:
+                module.enable_adapters(True)
 
     # --- helpers ------------------------------------------------------------------------------
     def _low_rank(self) -> dict[str, Any]:
