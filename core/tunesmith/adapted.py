@@ -6,12 +6,13 @@ Nothing here imports torch at module level; tensors and modules are handled thro
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tunesmith.dense import refuse_packed
 from tunesmith.errors import DataError, TunesmithError
 from tunesmith.records import Dataset
 
@@ -60,7 +61,19 @@ class ModelHandle:
     quantized: str | None = None
     notes: tuple[str, ...] = ()
     columns: Mapping[str, Column] = field(default_factory=dict)
-    with_head: Callable[[ModelHandle, str, int], ModelHandle] | None = None
+
+    def must_be_dense(self, what: str, names: Collection[str] | None = None) -> None:
+        """Refuse what cannot be done to quantized weights.
+
+        Args:
+            what: what needs dense weights, as the subject of a sentence: "the adapter full".
+            names: the parameters that it needs; None for the whole base.
+
+        Raises:
+            RecipeError: the base is quantized, and one of these parameters with it.
+        """
+        if self.quantized:
+            refuse_packed(self.model, self.quantized, what, names)
 
 
 @dataclass(frozen=True, kw_only=True)

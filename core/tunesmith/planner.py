@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from tunesmith.errors import MissingError, RecipeError, TunesmithError, nearest
-from tunesmith.foresight import notes_of
+from tunesmith.errors import MissingError, RecipeError, nearest
+from tunesmith.foresight import check_dense, notes_of
 from tunesmith.guard import guarded
 from tunesmith.order import in_order
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use, fingerprint
@@ -143,7 +143,9 @@ class Planner:
                 where=self.recipe.where(*place),
                 fix='Add [adapter] with use = "lora", or use = "full" to train everything.',
             )
-        return RolePlan(role, model=self._model(settings, place), quantizer=quantizer, adapter=adapter)
+        model = self._model(settings, place)
+        check_dense(model, quantizer, self.recipe.folder, self.recipe.where(*quantizer_path))
+        return RolePlan(role, model=model, quantizer=quantizer, adapter=adapter)
 
     def _from_stage(
         self, role: Role, settings: dict[str, Any], place: tuple[str, ...], adapter: Use | None, quantizer: Use | None
@@ -248,11 +250,7 @@ class Planner:
                 fix=f"Run: pip install {entry.plugin.distribution}",
             )
         settings = check_settings(entry.component.settings, table, self.recipe, path)
-        try:
-            notes = notes_of(entry, settings, self.recipe.folder, self.device)
-        except TunesmithError as error:
-            error.where = error.where or self.recipe.where(*path)
-            raise
+        notes = notes_of(entry, settings, self.recipe.folder, self.device, self.recipe.where(*path))
         return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings, notes)
 
     def _check_arguments(self, trainer: Use, path: tuple[str, ...]) -> None:

@@ -147,12 +147,15 @@ class Model(Component):
     claims: Callable[[str, Path], int] = claims_nothing
     """`claims(source, folder)`: how sure this source is that it understands `[model] source`, relative
     to the recipe's folder. 0 is no; the highest wins when the recipe has no `use`."""
+    quantized: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `quantized(settings, folder) -> str | None` when a plan is made:
+    how the weights are stored quantized, as far as that is known without loading them. Must not import torch."""
     tokenizer: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `tokenizer(settings, context)`: returns the model's
     tokenizer without loading its weights. `tunesmith data show --mask` needs it."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "tokenizer", "skeleton")
+        return (*super()._references(), "quantized", "tokenizer", "skeleton")
     skeleton: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `skeleton(settings, context, head)`: returns a `ModelHandle` whose
     parameters have shapes and no values (torch's meta device). `tunesmith plan --probe` then reads no weights."""

@@ -6,7 +6,10 @@ the settings classes, `checks_adapter` at what an adapter does to a small model,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 from tunesmith.discovery import Plugin, normal
@@ -42,12 +45,22 @@ def check_plugin(name: str, registry: Registry, examples: Examples | None = None
     results: list[CheckResult] = []
     for plugin in plugins:
         results.extend(checks_listing.check(plugin, registry))
-    for entry in entries:
-        results.extend(_component(entry, examples or _own_examples(entry, registry)))
+    with tempfile.TemporaryDirectory(prefix="tunesmith-check-") as folder:
+        quantized = partial(_quantized, registry, Path(folder))
+        for entry in entries:
+            results.extend(_component(entry, examples or _own_examples(entry, registry), quantized))
     return results
 
 
-def _component(entry: Entry, examples: Examples) -> Iterator[CheckResult]:
+@cache
+def _quantized(registry: Registry, folder: Path) -> list[Any]:
+    """The quantized bases that adapters are tried on, made when the first adapter comes."""
+    from tunesmith.testing import checks_quantized
+
+    return checks_quantized.bases(registry, folder)
+
+
+def _component(entry: Entry, examples: Examples, quantized: Callable[[], list[Any]]) -> Iterator[CheckResult]:
     component = entry.component
     label = f"{component.kind} {component.name}"
     missing = entry.missing()
@@ -65,7 +78,7 @@ def _component(entry: Entry, examples: Examples) -> Iterator[CheckResult]:
             if isinstance(component, Adapter):
                 from tunesmith.testing import checks_adapter
 
-                yield from checks_adapter.check(entry, settings, place, read)
+                yield from checks_adapter.check(entry, settings, place, read, quantized())
             elif isinstance(component, Preset):
                 yield run_check("preset-valid", place, lambda made=settings: checks_settings.preset(component, made))  # type: ignore[misc]
     yield run_check("settings-read", label, lambda: checks_settings.read(component, read))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ from tunesmith.adapted import Adapted
 from tunesmith.errors import TunesmithError
 from tunesmith.registry import Entry
 from tunesmith.spec import Settings
+from tunesmith.testing import checks_quantized
 from tunesmith.testing import trial as tiny
+from tunesmith.testing.checks_quantized import Quantized
 from tunesmith.testing.checks_shared import shares_base
 from tunesmith.testing.result import CheckResult, Failed, listed, run_check
 from tunesmith.testing.trial import STEPS, Trial
@@ -29,8 +31,15 @@ MERGED = 1e-4
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"}
 
 
-def check(entry: Entry, settings: Settings, label: str, seen: set[str]) -> Iterator[CheckResult]:
-    """All checks of one adapter with one set of settings; `seen` collects the settings that it reads."""
+def check(
+    entry: Entry, settings: Settings, label: str, seen: set[str], quantized: Sequence[Quantized] = ()
+) -> Iterator[CheckResult]:
+    """All checks of one adapter with one set of settings.
+
+    Args:
+        seen: collects the settings that it reads.
+        quantized: bases under the quantizers that are installed here.
+    """
     with tempfile.TemporaryDirectory(prefix="tunesmith-check-") as folder, tiny.steady():
         trial = Trial(entry, settings, seen, Path(folder))
         adapts = run_check("adapts", label, lambda: _adapts(trial))
@@ -43,6 +52,7 @@ def check(entry: Entry, settings: Settings, label: str, seen: set[str]) -> Itera
         yield run_check("gradients-declared", label, lambda: _gradients(trial))
         yield run_check("accumulation", label, lambda: _accumulation(trial))
         yield run_check("checkpointing", label, lambda: _checkpointing(trial))
+        yield from checks_quantized.check(trial, label, quantized)
         yield run_check("shares-base", label, lambda: shares_base(trial))
         training = Training(trial)
         trains = run_check("trains", label, training.run)

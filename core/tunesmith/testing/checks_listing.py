@@ -35,6 +35,7 @@ ARGUMENTS = {
 OPTIONS = {
     "check": ("settings", "folder"),
     "formula": ("model", "settings"),
+    "quantized": ("settings", "folder"),
     "tokenizer": ("settings", "context"),
     "preview": ("rows", "record_type", "settings", "tokenizer"),
 }

@@ -82,14 +82,20 @@ def full(handle: ModelHandle, settings: FullSettings, context: Context) -> Every
     Raises:
         RecipeError: the base is quantized.
     """
-    _dense(handle)
+    handle.must_be_dense("the adapter full")
     _move(handle.model, [name for name, _ in handle.model.named_parameters()])
     return Everything(handle, settings.keep_base)
 
 
 def head(handle: ModelHandle, settings: HeadSettings, context: Context) -> Part:
-    """Only the output head moves; with tied embeddings these are the head."""
-    _move(handle.model, head_names(handle.model))
+    """Only the output head moves; with tied embeddings these are the head.
+
+    Raises:
+        RecipeError: there is none, or it is quantized.
+    """
+    names = head_names(handle.model)
+    handle.must_be_dense("the adapter head", names)
+    _move(handle.model, names)
     return Part(handle)
 
 
@@ -99,8 +105,8 @@ def last_layers(handle: ModelHandle, settings: LastLayersSettings, context: Cont
     Raises:
         RecipeError: the model has fewer blocks, or the base is quantized.
     """
-    _dense(handle)
     names = last_names(handle.model, settings)
+    handle.must_be_dense("the adapter last-layers", names)
     _move(handle.model, names)
     return Part(handle)
 
@@ -112,9 +118,7 @@ def regex(handle: ModelHandle, settings: RegexSettings, context: Context) -> Par
         RecipeError: nothing matches, or a match is quantized.
     """
     names = matching_names(handle.model, settings)
-    for name, parameter in handle.model.named_parameters():
-        if name in names and not parameter.is_floating_point():
-            raise RecipeError(f"{name} is quantized and cannot be trained", fix="Narrow `pattern` in [adapter].")
+    handle.must_be_dense(f"training what pattern = {settings.pattern!r} matches", names)
     _move(handle.model, names)
     return Part(handle)
 
@@ -196,14 +200,6 @@ def _move(model: Any, names: list[str]) -> None:
     wanted = set(names)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in wanted)
-
-
-def _dense(handle: ModelHandle) -> None:
-    if handle.quantized:
-        raise RecipeError(
-            f"the base is quantized ({handle.quantized}): its own weights cannot be trained",
-            fix="Leave out [quantizer], or train an adapter such as lora.",
-        )
 
 
 def _blocks(model: Any) -> tuple[str, nn.ModuleList]:

@@ -9,6 +9,7 @@ from peft import LoHaConfig, LoKrConfig
 
 from tunesmith import Context, ModelHandle
 from tunesmith_loha import LohaSettings, LokrSettings
+from tunesmith_loha.packed import read_shapes
 from tunesmith_transformers.peft_adapted import PeftAdapted, check_rank, target_layers, task_type
 
 
@@ -19,7 +20,7 @@ def loha(handle: ModelHandle, settings: LohaSettings, context: Context) -> PeftA
         RecipeError: a target is not in the model, or the rank is over a layer's size.
     """
     context.reporter.say(f"loha: two products of rank {settings.rank} a layer")
-    return PeftAdapted(handle, LoHaConfig(**_common("loha", handle, settings)))
+    return _applied(handle, LoHaConfig(**_common("loha", handle, settings)))
 
 
 def lokr(handle: ModelHandle, settings: LokrSettings, context: Context) -> PeftAdapted:
@@ -34,7 +35,7 @@ def lokr(handle: ModelHandle, settings: LokrSettings, context: Context) -> PeftA
         decompose_both=settings.decompose_both,
         decompose_factor=settings.decompose_factor or -1,
     )
-    return PeftAdapted(handle, config)
+    return _applied(handle, config)
 
 
 def loha_parameters(model: Any, settings: LohaSettings) -> int:
@@ -62,6 +63,13 @@ def factors(size: int, wanted: int | None) -> tuple[int, int]:
     largest = math.isqrt(size) if wanted is None else min(wanted, math.isqrt(size))
     first = next(divisor for divisor in range(largest, 0, -1) if size % divisor == 0)
     return first, size // first
+
+
+def _applied(handle: ModelHandle, config: Any) -> PeftAdapted:
+    adapted = PeftAdapted(handle, config)
+    if handle.quantized:
+        read_shapes(adapted.model)
+    return adapted
 
 
 def _common(method: str, handle: ModelHandle, settings: LohaSettings) -> dict[str, Any]:

@@ -164,5 +164,5 @@ def test_what_does_not_fit_is_refused(tiny_handle, context, settings, message):
 
 def test_a_start_from_quantized_weights_is_refused(tiny_handle, context):
     tiny_handle.quantized = "nf4"
-    with pytest.raises(RecipeError, match="which are quantized \\(nf4\\)"):
+    with pytest.raises(RecipeError, match="needs dense weights, and the base is quantized \\(nf4\\)"):
         apply(tiny_handle, LoraSettings(init="pissa"), context)

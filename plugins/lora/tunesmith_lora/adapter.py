@@ -176,8 +176,12 @@ def _check(handle: ModelHandle, settings: LoraSettings) -> None:
             f"init = {settings.init!r} takes its start out of the base weights, whose magnitudes DoRA would then miss",
             fix='Set use_dora = false, or init = "default".',
         )
-    if residual and handle.quantized:
+    packed = {type(p).__name__ for p in handle.model.parameters() if p.device.type == "cpu"} if handle.quantized else ()
+    if settings.use_dora and "Int8Params" in packed:
         raise RecipeError(
-            f"init = {settings.init!r} changes the base weights, which are quantized ({handle.quantized}) here",
-            fix='Set init = "default", or leave out the quantizer.',
+            "use_dora reads the base weights in every step, and PEFT loses the scales of int8 weights on a CPU thereby",
+            fix="Use nf4 or fp4 in [quantizer], or set use_dora = false.",
         )
+    if residual:
+        # the residual W - BA would have to be rounded again, and then base and adapter no longer add up to W
+        handle.must_be_dense(f"init = {settings.init!r}, which takes its start out of the weights,")

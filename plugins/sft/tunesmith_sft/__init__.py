@@ -27,4 +27,5 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("text", "prompt-completion", "messages"),
         arguments="trl.trainer.sft_config:SFTConfig",
         preview="tunesmith_sft.preview:preview",
+        check="tunesmith_transformers.optimizers:check",
     )

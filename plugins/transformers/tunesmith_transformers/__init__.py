@@ -20,6 +20,7 @@ def tunesmith_models() -> Iterator[Model]:
         requires=("torch", "transformers", "safetensors"),
         claims=claims.directory,
         check="tunesmith_transformers.claims:check_directory",
+        quantized="tunesmith_transformers.quantized:of_directory",
         tokenizer="tunesmith_transformers.sources:directory_tokenizer",
     )
         skeleton="tunesmith_transformers.skeleton:directory",

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from tunesmith import Context, RecipeError
+from tunesmith_transformers.optimizers import chosen
 from tunesmith_transformers.settings import TrainingSettings
 
 
@@ -56,6 +57,7 @@ def build(kind: type[Any], settings: TrainingSettings, context: Context, device:
     if not names & set(settings.arguments):
         values |= dict.fromkeys(names, settings.activation_checkpointing)
     values |= settings.arguments
+    values["optim"] = chosen(settings, str(device))[0]  # what the plan has said
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:

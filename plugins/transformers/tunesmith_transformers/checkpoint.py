@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def flatten_optimizer(state: Mapping[str, Any]) -> tuple[dict[str, torch.Tensor]
     tensors: dict[str, torch.Tensor] = {}
     rest: dict[str, dict[str, Any]] = {}
     for index, values in state["state"].items():
-        for key, value in values.items():
+        for key, value in _leaves(values):
             if isinstance(value, torch.Tensor):
                 tensors[f"{index}.{key}"] = value
             else:
@@ -63,14 +63,51 @@ def unflatten_optimizer(tensors: Mapping[str, torch.Tensor], plain: Mapping[str,
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = tensor
+        _put(state.setdefault(int(index), {}), key, tensor)
     for index, values in plain["rest"].items():
-        state.setdefault(int(index), {}).update(values)
+        for key, value in values.items():
+            _put(state.setdefault(int(index), {}), key, value)
     groups = [
         {key: tuple(value) if key == "betas" else value for key, value in group.items()}
         for group in plain["param_groups"]
     ]
     return {"state": state, "param_groups": groups}
+
+
+def load_optimizer(folder: Path, optimizer: Any) -> None:
+    """Put back the optimizer's state of a checkpoint, into paged memory where it was paged.
+
+    Raises:
+        DataError: a file is missing or damaged.
+    """
+    tensors = read_tensors(folder / OPTIMIZER)
+    optimizer.load_state_dict(unflatten_optimizer(tensors, read_state(folder)["optimizer"]))
+    inner = getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    if not getattr(inner, "is_paged", False):
+        return
+    for parameter, values in inner.state.items():
+        for name in ("state1", "state2"):
+            tensor = values.get(name)
+            if tensor is not None and not getattr(tensor, "is_paged", False):
+                # bitsandbytes has loaded it into ordinary GPU memory
+                values[name] = inner.get_state_buffer(parameter, dtype=tensor.dtype)
+                values[name].copy_(tensor)
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested state, such as that of 8-bit optimizers, with dotted names."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _put(values: dict[str, Any], name: str, value: Any) -> None:
+    *path, last = name.split(".")
+    for key in path:
+        values = values.setdefault(key, {})
+    values[last] = value
 
 
 def random_state() -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

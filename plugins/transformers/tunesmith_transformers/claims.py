@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from tunesmith import DataError, RecipeError
+from tunesmith_transformers.quantized import need
 from tunesmith_transformers.settings import ModelSettings, WheelSettings
 
 WHEEL = re.compile(r"^wheel:([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)$")
@@ -42,8 +43,11 @@ def hub(source: str, folder: Path) -> int:
     return 10 if HUB.match(source) else 0
 
 
-def check_file(settings: ModelSettings, folder: Path) -> None:
+def check_file(settings: ModelSettings, folder: Path) -> list[str]:
     """A GGUF file must be there and begin with its magic bytes.
+
+    Returns:
+        what becomes of its weights.
 
     Raises:
         DataError: it does not.
@@ -55,13 +59,18 @@ def check_file(settings: ModelSettings, folder: Path) -> None:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise DataError(f"{path} is not a GGUF file", fix="Mend `source` in [model].")
+    return ["a GGUF file is turned once into dense float32 weights; what its own rounding lost stays lost"]
 
 
-def check_directory(settings: ModelSettings, folder: Path) -> None:
+def check_directory(settings: ModelSettings, folder: Path) -> list[str]:
     """A model folder must hold a configuration, weights in safetensors, and a tokenizer.
+
+    Returns:
+        a sentence when its weights are stored quantized.
 
     Raises:
         DataError: something is missing.
+        MissingError: its weights are quantized by a method that cannot be loaded here.
     """
     check_template(settings, folder)
     path = place(settings.source, folder)
@@ -100,6 +109,7 @@ def check_directory(settings: ModelSettings, folder: Path) -> None:
             where=str(path / "config.json"),
             fix="Use a model that Transformers knows.",
         )
+    return need(path)
 
 
 def check_wheel(settings: WheelSettings, folder: Path) -> None:

@@ -25,6 +25,7 @@ from tunesmith import Adapted, Context, NumericalError, RecipeError, TrainResult
 from tunesmith.store import checkpoints, commit_folder, newest_good, rotate
 from tunesmith_transformers import checkpoint
 from tunesmith_transformers.batching import ColumnCollator, EpochSampler, Rows
+from tunesmith_transformers.quantized import own_adapter
 
 
 class _Steps(TrainerCallback):
@@ -73,7 +74,8 @@ class Durable:
         self._tokens = self._logged_tokens = 0
         self._logged_at = time.monotonic()
         self._saved_step = -1
-        super().__init__(*args, **options)
+        with own_adapter(adapted.model):
+            super().__init__(*args, **options)
         from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
         if self.columns and not isinstance(self.train_dataset, Rows):  # type: ignore[attr-defined]
@@ -180,11 +182,10 @@ class Durable:
         return norm
 
     def _stop_numerical(self, what: str, value: float) -> None:
-        step = self.state.global_step + 1
         kept = checkpoints(self.checkpoint_folder)
         last = f"the last good checkpoint is {kept[-1].name}" if kept else "no checkpoint had been made yet"
         raise NumericalError(
-            f"the {what} at step {step} is {value}; stopped before the update",
+            f"the {what} at step {self.state.global_step + 1} is {value}; stopped before the update",
             details=[last],
             fix="Lower the learning rate, add warm-up, or look at the rows of this step for extreme lengths.",
         )
@@ -230,8 +231,7 @@ class Durable:
         metrics = {key: float(value) for key, value in logs.items() if isinstance(value, (int, float))}
         if seconds > 0:
             metrics["tokens_per_second"] = round(tokens / seconds, 2)
-        state = self.state
-        self.context.reporter.progress(state.global_step, state.max_steps, metrics)
+        self.context.reporter.progress(self.state.global_step, self.state.max_steps, metrics)
         if self.context.stop:  # a signal between the step's end and its saving still stops at this step
             self.control.should_save = self.control.should_training_stop = True  # type: ignore[attr-defined]
 
@@ -273,10 +273,8 @@ class Durable:
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
         if folder is None:
             return
-        content = checkpoint.read_state(Path(folder))
-        tensors = checkpoint.read_tensors(Path(folder) / checkpoint.OPTIMIZER)
-        self.optimizer.load_state_dict(checkpoint.unflatten_optimizer(tensors, content["optimizer"]))  # type: ignore[attr-defined]
-        self.lr_scheduler.load_state_dict(content["scheduler"])  # type: ignore[attr-defined]
+        checkpoint.load_optimizer(Path(folder), self.optimizer)  # type: ignore[attr-defined]
+        self.lr_scheduler.load_state_dict(checkpoint.read_state(Path(folder))["scheduler"])  # type: ignore[attr-defined]
 
     def _load_rng_state(self, folder: str | None) -> None:
         if folder is None:

@@ -13,6 +13,7 @@ from tunesmith import Context, DataError, ModelHandle
 from tunesmith.guard import OUT_OF_MEMORY
 from tunesmith.store import sha256_file
 from tunesmith_transformers.claims import place
+from tunesmith_transformers.quantized import check_trainable, keep_layout
 from tunesmith_transformers.settings import ModelSettings
 
 #: Transformers' class for each head (`Role.head`).
@@ -46,10 +47,13 @@ def load(
     quiet()
     tokenizer, notes = load_tokenizer(folder, settings, context)
     device = choose_device(context.device)
-    dtype = choose_dtype(settings.dtype, device)
+    options = dict(load_options)
+    dtype = options.pop("dtype", None) or choose_dtype(settings.dtype, device)
     if settings.dtype == "auto":
         notes.append(f"weights in {str(dtype).removeprefix('torch.')} on {device}")
-    options = dict(load_options)
+    quantized = check_trainable(folder, options)
+    if quantized or "quantization_config" in options:
+        options.setdefault("device_map", {"": device})  # Transformers would take a GPU even where the CPU is asked for
     if head == "scalar":
         options["num_labels"] = 1
     if settings.attention:
@@ -73,7 +77,9 @@ def load(
             fix="Check that the folder is whole and of a model that this version of Transformers knows.",
         ) from error
     _check_whole(model, head, report["missing_keys"], folder)
-    if device != "cpu" and "quantization_config" not in options:
+    if "device_map" in options:
+        keep_layout(model)
+    elif device != "cpu":
         model.to(torch.device(device))
     model.config.use_cache = True
     _check_vocabulary(tokenizer, model, folder)
@@ -88,6 +94,7 @@ def load(
         digest=digest.hexdigest(),
         head=head,
         max_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        quantized=quantized,
         notes=tuple(notes),
         with_head=with_head,
     )

@@ -66,7 +66,9 @@ class TrainingSettings(Settings):
     max_grad_norm: Annotated[float, Ge(0)] = 1.0
     """Gradients are scaled down to this norm; 0 leaves them."""
     optim: str = "adamw_torch"
-    """Optimizer, by Transformers' names."""
+    """Optimizer, by Transformers' names (adamw_torch, adamw_8bit, paged_adamw_32bit, ...)."""
+    optim_unavailable: Literal["replace", "stop"] = "replace"
+    """Where a paged optimizer cannot run (no GPU): use the same one unpaged, which the plan names, or stop."""
     max_length: Annotated[int, Gt(0)] | None = None
     """Longest row, in tokens; None takes what the model takes."""
     overlong: Literal["truncate", "drop"] = "truncate"
