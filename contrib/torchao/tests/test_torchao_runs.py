@@ -39,7 +39,7 @@ def test_lora_learns_over_quantized_weights_and_its_artifact_gives_the_model_bac
     run = house.run(quantizer, "trainer.max_steps=20")
     result = run.results["main"]
     assert result.after["measures"]["perplexity"]["value"] < 0.7 * result.before["measures"]["perplexity"]["value"]
-    assert result.facts["quantization"]["bits_per_quantized_parameter"] == pytest.approx(bits, rel=0.02)
+    assert result.facts["quantization"]["bits_a_parameter"] == pytest.approx(bits, rel=0.02)
     adapted, measures = measured_again(house, run)
     assert measures == result.after["measures"]
     assert adapted.handle.quantized == result.facts["quantization"]["quantizer"]

@@ -10,7 +10,7 @@ import torch
 
 from tunesmith import Context, ModelHandle, Quantization
 from tunesmith_torchao import Int4Settings, Int8Settings
-from tunesmith_torchao.bits import bits_per_parameter
+from tunesmith_torchao.bits import measured
 from tunesmith_torchao.layers import QuantizedLinear, replace
 from tunesmith_torchao.places import dense_layers
 from tunesmith_torchao.tensors import int4_tensor, int8_tensor
@@ -42,23 +42,17 @@ def _quantization(
 ) -> Quantization:
     def after_load(handle: ModelHandle) -> ModelHandle:
         layers = dense_layers(handle, settings.skip_modules, settings.group_size, "quantizer")
-        weights = []
         for layer_name, layer in layers.items():
             made = QuantizedLinear.of(layer, lambda weight: make(weight, settings.group_size))
             replace(handle.model, layer_name, made)
-            weights.append(made.weight)
-        context.facts["quantization"] = facts = {
-            "quantizer": name,
-            "layers": len(layers),
-            "quantized_parameters": sum(weight.numel() for weight in weights),
-            "bits_per_quantized_parameter": bits_per_parameter(weights),
-            "bits_per_parameter": bits_per_parameter(handle.model.parameters()),
-        }
+        facts = measured(handle.model)
+        context.facts["quantization"] = {"quantizer": name, **facts}
         # PEFT's remark on merging into the quantized weights, one a layer
         warnings.filterwarnings("ignore", message=".*without `get_apply_tensor_subclass`")
         note = (
-            f"{name}: {len(layers)} linear layers in {facts['bits_per_quantized_parameter']:.3f} bits a parameter, "
-            f"the whole model in {facts['bits_per_parameter']:.3f}; heads and embeddings stay dense"
+            f"{name}: {facts['bits_a_parameter']:.3f} bits a parameter in {facts['quantized_layers']} quantized layers "
+            f"({facts['quantized_parameters']:,} parameters), {facts['bits_a_parameter_of_the_model']:.3f} over the "
+            f"whole model, {facts['bytes'] / 1e6:.1f} MB; heads and embeddings stay dense"
         )
         return with_changes(handle, notes=(*handle.notes, note))
 

@@ -87,14 +87,23 @@ class PeftAdapted(Adapted):
         """The base with the adapter folded into its weights; the adapter is gone from this handle's model.
 
         Raises:
-            TunesmithError: PEFT cannot merge this method.
+            TunesmithError: PEFT cannot merge this method, or not into weights that are quantized this way.
         """
         if not hasattr(self.model.base_model, "merge_and_unload"):  # virtual tokens stand before the text
             raise TunesmithError(
                 f"{_method(self.config)} cannot be merged: it adds no weights to those of the base",
                 fix="Keep the adapter beside its base, or train lora where one plain model is needed.",
             )
-        return self.model.merge_and_unload()
+        try:
+            return self.model.merge_and_unload()
+        except (NotImplementedError, ValueError) as error:
+            if not self.handle.quantized:
+                raise
+            raise TunesmithError(
+                f"{_method(self.config)} cannot be merged into a base that is quantized ({self.handle.quantized}): "
+                "PEFT cannot add to such weights",
+                fix="Merge it into the base in full precision: `tunesmith export RUN --use merge`.",
+            ) from error
 
     def combine(
         self, parts: Sequence[SavedAdapter], how: str | None, options: Mapping[str, Any], folder: Path
