@@ -61,6 +61,7 @@ class ModelHandle:
     quantized: str | None = None
     notes: tuple[str, ...] = ()
     columns: Mapping[str, Column] = field(default_factory=dict)
+    with_head: Callable[[ModelHandle, str, int], ModelHandle] | None = None
 
     def must_be_dense(self, what: str, names: Collection[str] | None = None) -> None:
         """Refuse what cannot be done to quantized weights.
