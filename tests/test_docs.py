@@ -17,9 +17,10 @@ import tomli
 import tomli_w
 
 from tunesmith import Registry
+from tunesmith.comparison.driver import Work
 from tunesmith.context import Context, SilentReporter
 from tunesmith.plan import Plan, make_plan
-from tunesmith.recipe import STAGE_KEYS, TOP_KEYS, read
+from tunesmith.recipe import STAGE_KEYS, TOP_KEYS, Recipe, read
 from tunesmith.testing.scaffold import write_file, write_package
 
 ROOT = Path(__file__).parents[1]
@@ -120,12 +121,26 @@ def _write_rows(path: Path, columns: Mapping[str, str]) -> None:
 
 # --- recipes ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("shown", SHOWN)
-def test_a_recipe_that_is_shown_can_be_planned(shown: dict[str, Any], plan: Callable[[dict[str, Any]], Plan]) -> None:
+def test_a_recipe_that_is_shown_can_be_planned(
+    shown: dict[str, Any], plan: Callable[[dict[str, Any]], Plan], registry: Registry
+) -> None:
     assert shown.keys() <= {*TOP_KEYS, *STAGE_KEYS}
     tree = shown if "stages" in shown else {**json.loads(json.dumps(REST)), **shown}
     planned = plan(json.loads(json.dumps(tree)))
     used = {use.component.name for stage in planned.stages for use in stage.uses()}
+    if "compare" in shown:
+        used |= _compared(planned.recipe, registry)
     assert {table["use"] for table in _tables(shown) if "use" in table} <= used
+
+
+def _compared(recipe: Recipe, registry: Registry) -> set[str]:
+    """The adapters that a recipe compares, and the loader of its general text."""
+    if general := recipe.tree["compare"].get("general"):
+        _write_rows(recipe.folder / general["path"], {})
+    recipe.tree.setdefault("evaluate", [{"use": "perplexity"}])
+    work = Work.plan(recipe, registry)
+    uses = [use for candidate in work.candidates for use in candidate.stage.uses()]
+    return {use.component.name for use in uses} | ({work.general.data.component.name} if work.general else set())
 
 
 def _tables(tree: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

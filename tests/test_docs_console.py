@@ -39,7 +39,21 @@ def tunesmith_step(stage, step, metrics):
         Path("stop-once").unlink()
         os.kill(os.getpid(), signal.SIGTERM)
 """
-SHORT = ("trainer.max_steps=3", "trainer.batch_size=4", "run.threads=1", "evaluate.1.max_new_tokens=4")
+#: A recipe that trains in no time, in a process of its own too.
+TOY = f"""\
+plugins = ["{Path(__file__).with_name("test_console_toy.py")}"]
+model = {{source = "toy:one"}}
+data = {{use = "pairs", path = "pairs.txt"}}
+trainer = {{use = "pull"}}
+evaluate = [{{use = "distance"}}]
+"""
+SHORT = (
+    "trainer.max_steps=3",
+    "trainer.batch_size=4",
+    "run.threads=1",
+    "evaluate.1.max_new_tokens=4",
+    "adapter.rank=4",
+)
 DATA = ("--data", "support.jsonl")
 
 Output = tuple[int, str, str]
@@ -172,12 +186,15 @@ def keys(heading: str) -> list[list[str]]:
 def test_json_has_the_keys_that_the_page_names(call: Call) -> None:
     run, sets = "runs/recipe-001", ("--set", "trainer.max_steps=1")
     seen = set()
+    Path("toy.toml").write_text(TOY)
+    Path("pairs.txt").write_text("question|answer\n" * 8)
     for heading, *words in (
         ("data check RECIPE", "data", "check", "recipe.toml"),
         ("data show RECIPE", "data", "show", "recipe.toml", "--mask"),
         ("plan RECIPE", "plan", "recipe.toml", *sets),
         ("resume RUN", "resume", run),
         ("run RECIPE", "run", "recipe.toml", *sets),
+        ("compare RECIPE", "compare", "toy.toml", "--adapter", "move"),
         ("runs [FOLDER]", "runs"),
         ("evaluate RUN", "evaluate", run, "--use", "perplexity"),
         ("chat RUN", "chat", run, "--prompt", "hi", "--max-new-tokens", "3"),

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from tunesmith.adapted import Adapted, Column, ModelHandle, ModuleAdapted, Quantization
     from tunesmith.adapters import Adapters
+    from tunesmith.comparison.driver import compare
     from tunesmith.context import Context, StopFlag
     from tunesmith.errors import (
         DataError,
@@ -98,6 +99,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "hookimpl",
+    "compare",
 ]
 
 _HOMES = {
@@ -105,6 +107,7 @@ _HOMES = {
     "tunesmith.adapted": ("Adapted", "Column", "ModelHandle", "ModuleAdapted", "Quantization"),
     "tunesmith.adapters": ("Adapters",),
     "tunesmith.context": ("Context", "StopFlag"),
+    "tunesmith.comparison.driver": ("compare",),
     "tunesmith.errors": (
         "DataError",
         "DiskError",

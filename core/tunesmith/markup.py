@@ -9,7 +9,7 @@ from typing import Any
 
 # control characters, lone surrogates and non-characters, which a page cannot hold
 _UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\ud7ff\ue000-\ufdcf\ufdf0-\ufffd\U00010000-\U0010ffff]")
-_EMPTY = {"meta", "line", "polyline", "circle"}
+_EMPTY = {"meta", "line", "polyline", "circle", "rect"}
 
 
 class Html(str):

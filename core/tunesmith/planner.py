@@ -53,7 +53,7 @@ class Planner:
                 self.stages[name] = self._stage(name, self._table(named, name, ("stages",)), ("stages", name))
         else:
             self.stages[SINGLE] = self._stage(SINGLE, tree, ())
-        launcher = self._use("launcher", tree["launcher"], ("launcher",)) if "launcher" in tree else None
+        launcher = self.use("launcher", tree["launcher"], ("launcher",)) if "launcher" in tree else None
         plugins = {use.distribution: use.version for stage in self.stages.values() for use in stage.uses()}
         return Plan(self.recipe, run, tuple(self.stages.values()), launcher, dict(sorted(plugins.items())))
 
@@ -68,12 +68,12 @@ class Planner:
                     where=self.recipe.where(*path) if path else self.recipe.where(),
                     fix=f'Add it, for example [{".".join((*path, needed))}] with use = "NAME".',
                 )
-        trainer = self._use("trainer", table["trainer"], (*path, "trainer"))
+        trainer = self.use("trainer", table["trainer"], (*path, "trainer"))
         assert isinstance(trainer.component, Trainer)
         self._check_arguments(trainer, path)
         stage = StagePlan(
             name=name,
-            data=self._use("loader", table["data"], (*path, "data")),
+            data=self.use("loader", table["data"], (*path, "data")),
             roles=self._roles(trainer.component, table, path),
             trainer=trainer,
             evaluators=self._list("evaluator", table, "evaluate", path),
@@ -133,8 +133,8 @@ class Planner:
         quantizer_table, quantizer_path = own.get("quantizer"), (*place, "quantizer")
         if quantizer_table is None and "quantizer" in table:
             quantizer_table, quantizer_path = table["quantizer"], (*path, "quantizer")
-        adapter = self._use("adapter", adapter_table, adapter_path) if adapter_table is not None else None
-        quantizer = self._use("quantizer", quantizer_table, quantizer_path) if quantizer_table is not None else None
+        adapter = self.use("adapter", adapter_table, adapter_path) if adapter_table is not None else None
+        quantizer = self.use("quantizer", quantizer_table, quantizer_path) if quantizer_table is not None else None
         if "from" in settings:
             return self._from_stage(role, settings, place, adapter, quantizer)
         if adapter is None and role.trainable:
@@ -193,7 +193,7 @@ class Planner:
 
     def _model(self, settings: dict[str, Any], place: tuple[str, ...]) -> Use:
         if "use" in settings:
-            return self._use("model", settings, place)
+            return self.use("model", settings, place)
         source = settings.get("source")
         if not isinstance(source, str) or not source:
             raise RecipeError(
@@ -228,9 +228,9 @@ class Planner:
                 where=self.recipe.where(*path, key),
                 fix=f"Double the brackets of [{key}].",
             )
-        return tuple(self._use(kind, item, (*path, key, index)) for index, item in enumerate(tables))
+        return tuple(self.use(kind, item, (*path, key, index)) for index, item in enumerate(tables))
 
-    def _use(self, kind: str, table: Any, path: tuple[str | int, ...]) -> Use:
+    def use(self, kind: str, table: Any, path: tuple[str | int, ...]) -> Use:
         dotted = ".".join(str(part) for part in path)
         if not isinstance(table, dict) or not isinstance(table.get("use"), str):
             raise RecipeError(

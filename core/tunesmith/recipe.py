@@ -24,7 +24,7 @@ S = TypeVar("S", bound=Settings)
 #: What a stage may hold.
 STAGE_KEYS = ("model", "models", "data", "quantizer", "adapter", "trainer", "evaluate", "export")
 #: What only the top of a recipe may hold.
-TOP_KEYS = ("preset", "plugins", "run", "launcher", "stages")
+TOP_KEYS = ("preset", "plugins", "run", "launcher", "stages", "compare")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,7 +207,7 @@ def check_settings(kind: type[S], table: Mapping[str, Any], recipe: Recipe, path
             where=recipe.where(*path, *first["loc"]),
             details=[f"{recipe.where(*path, *other['loc'])}: {_explain(other, path)}" for other in others],
             fix="`tunesmith schema` describes every key of a recipe."
-            if kind is RunSettings
+            if path[:1] in (("run",), ("compare",))
             else "`tunesmith plugins show NAME` lists the settings with their meaning.",
         ) from error
 

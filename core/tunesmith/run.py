@@ -137,7 +137,7 @@ def _execute(
 
         torch.set_num_threads(plan.run.threads)
     try:
-        with _signals(stop, reporter):
+        with signals(stop, reporter):
             registry.notify("tunesmith_run_started", reporter.warn, plan=plan)
             for stage in plan.stages:
                 current = stage.name
@@ -263,7 +263,7 @@ def _differences(then: Mapping[str, Any], now_: Mapping[str, Any], path: str = "
 
 
 @contextmanager
-def _signals(stop: StopFlag, reporter: Reporter) -> Iterator[None]:
+def signals(stop: StopFlag, reporter: Reporter) -> Iterator[None]:
     """The first signal asks for a stop at the next safe place; the second one stops at once."""
 
     def handler(number: int, frame: FrameType | None) -> None:

@@ -9,6 +9,7 @@ import textwrap
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from tunesmith.comparison.settings import CHANGEABLE, CompareSettings
 from tunesmith.recipe import STAGE_KEYS, RunSettings
 from tunesmith.registry import Entry, Registry
 from tunesmith.spec import Settings
@@ -134,6 +135,7 @@ def recipe_schema(registry: Registry) -> Schema:
         "run": _settings_schema(RunSettings, "run", definitions)[0],
         "launcher": _ref("launcher.strict"),
         "stages": {"type": "object", "additionalProperties": _ref("stage")},
+        "compare": _compare(tables["open"], definitions),
         **dict.fromkeys(STAGE_KEYS, True),
     }
     return {
@@ -166,6 +168,26 @@ def _role(strictness: str) -> Schema:
         "additionalProperties": False,
     }
     return {"anyOf": [_ref(f"model.{strictness}"), earlier]}
+
+
+def _compare(changeable: Schema, definitions: Schema) -> Schema:
+    """[compare]: its settings, with an adapter's own keys in every entry."""
+    described = _settings_schema(CompareSettings, "compare", definitions)[0]
+    changes = {"type": "object", "properties": {key: changeable[key] for key in CHANGEABLE}}
+    more = {
+        "name": {"type": "string", "description": "What the entry is called; left out, its adapter and settings."},
+        "set": {**changes, "additionalProperties": False, "description": "Other keys of the recipe for this entry."},
+    }
+    entries = []
+    for name in dict.fromkeys(reference["$ref"] for reference in definitions["adapter.open"]["anyOf"] if reference):
+        own = definitions[name.removeprefix("#/$defs/")]
+        entries.append({**own, "properties": {**own["properties"], **more}, "required": ["use"]})
+    definitions["compare.entry"] = {"anyOf": entries} if entries else {"not": {}}
+    properties = described["properties"]
+    properties["adapters"] = {**properties["adapters"], "items": _ref("compare.entry")}
+    for key, kind in (("general", "data"), ("measure", "evaluate")):
+        properties[key] = {"description": properties[key]["description"], **_ref(f"{kind}.strict")}
+    return described
 
 
 def _preset() -> Schema:

@@ -25,11 +25,11 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
         if hasattr(stream, "reconfigure"):  # a terminal that knows ASCII only must not end a run
             stream.reconfigure(errors="replace")
     words = list(sys.argv[1:] if arguments is None else arguments)
-    _wait_quietly()
+    wait_quietly()
     return guarded(lambda: _dispatch(*split(words)), debug=DEBUG in words or Options().debug)
 
 
-def _wait_quietly() -> None:
+def wait_quietly() -> None:
     """Ask OpenMP's threads to sleep while they wait; must come before torch is imported.
 
     By default they spin, and a run that shares its cores with another process slows down many times over

@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan:plan", "Print what a recipe means here, without running it."),
     "run": ("run:run", "Run a recipe: train, and measure before and after."),
     "resume": ("resume:resume", "Go on with a run that was stopped or killed."),
+    "compare": ("compare:compare", "Train several adapters at an equal budget: one table, one plot."),
     "runs": ("runs:runs", "List runs: how far they are, what they reached."),
     "evaluate": ("evaluate:evaluate", "Measure a finished run again on its held-out rows."),
     "chat": ("chat:chat", "Talk to a tuned model, or ask it once."),
@@ -34,7 +35,7 @@ GROUPS: dict[str, str] = {
 #: the order and headings of `tunesmith --help`
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Prepare", ("init", "data check", "data show", "plan")),
-    ("Run", ("run", "resume", "runs")),
+    ("Run", ("run", "resume", "compare", "runs")),
     ("Use the result", ("evaluate", "chat", "export", "combine")),
     ("Plugins", tuple(name for name in COMMANDS if name.startswith("plugins "))),
     ("Help", ("doctor", "schema")),

@@ -1,0 +1,141 @@
+"""A comparison as one picture: quality, trained parameters and general ability side by side, a line a method.
+
+The SVG stands alone: colours for light and dark pages are in it, and its text is text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tunesmith.comparison.axis import Axis, linear_axis, log_axis
+from tunesmith.comparison.figures import counted, outcome, short, signed
+from tunesmith.comparison.result import Comparison, Method
+from tunesmith.markup import Html, element, joined
+
+ROW, TOP, BOTTOM = 26, 64, 34  # units of the SVG's coordinates
+NAMES, WIDTH = 215, 1085
+LETTERS, LETTERS_OF_ERROR = 26, 110
+STYLE = """
+svg { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
+.page { fill: #ffffff; } .stripe { fill: #f5f6f8; } text { fill: #1f2328; } .dim { fill: #59636e; }
+.head { font-weight: 600; } .failed { fill: #b3261e; } .tick { font-size: 11px; fill: #59636e; }
+line { stroke: #d3d8de; stroke-width: 1; } line.bar { stroke: #0b63c9; stroke-width: 2; opacity: .45; }
+line.base { stroke: #59636e; stroke-dasharray: 4 3; } .mark { fill: #0b63c9; }
+.mark.base { fill: #ffffff; stroke: #59636e; stroke-width: 2; }
+@media (prefers-color-scheme: dark) {
+  .page { fill: #14171c; } .stripe { fill: #1b1f26; } text { fill: #e6e9ee; } .dim, .tick { fill: #9aa4b0; }
+  .failed { fill: #ff8a80; } line { stroke: #333a44; } line.bar, .mark { stroke: #6cb0ff; } .mark { fill: #6cb0ff; }
+  .mark.base { fill: #14171c; stroke: #9aa4b0; } line.base { stroke: #9aa4b0; }
+}
+"""
+
+Figure = Callable[[Method], Mapping[str, Any] | None]
+
+
+def draw(comparison: Comparison) -> str:
+    """The whole SVG."""
+    done, undone = comparison.done, comparison.undone
+    height = TOP + ROW * (len(done) + len(undone)) + BOTTOM
+    body = [element("rect", class_="page", width=WIDTH, height=height)]
+    for index in range(0, len(done) + len(undone), 2):
+        body.append(element("rect", class_="stripe", x=0, y=TOP + index * ROW, width=WIDTH, height=ROW))
+    for index, method in enumerate((*done, *undone)):
+        style = "dim" if method is comparison.base else "failed" if method.status == "failed" else None
+        name = _cut(method.name, LETTERS)
+        body.append(element("text", name, x=NAMES - 14, y=_y(index) + 4.5, text_anchor="end", class_=style))
+        if method.status != "done":
+            body.append(
+                element("text", _cut(outcome(method), LETTERS_OF_ERROR), x=NAMES, y=_y(index) + 4.5, class_="dim")
+            )
+    for panel in _panels(comparison):
+        body.append(panel)
+    said = f"{comparison.measure} of {len(done) - 1} methods and the base model, with parameters and general ability"
+    drawing = element(
+        "svg",
+        element("title", said),
+        element("style", Html(STYLE)),
+        joined(body),
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {WIDTH} {height}",
+        width=WIDTH,
+        height=height,
+        role="img",
+    )
+    return f"{drawing}\n"
+
+
+def _panels(comparison: Comparison) -> list[Html]:
+    done, base = comparison.done, comparison.base.name
+    quality = {method.name: method.measures[comparison.measure] for method in done}
+    trained = {m.name: {"value": m.trainable_parameters} for m in done if m.trainable_parameters}
+    better = quality[base]["better"]
+    general = comparison.general_measure is not None
+    wide = 250 if general else 430
+    found = [
+        _panel(
+            comparison,
+            f"{comparison.measure} ({better} is better)",
+            quality,
+            short,
+            linear_axis(quality, base, NAMES, wide),
+        ),
+        _panel(comparison, "trained parameters", trained, counted, log_axis(trained, NAMES + wide + 95, 185)),
+    ]
+    if general:
+        moved = {m.name: m.general_change for m in done if m.general_change is not None}
+        place = NAMES + wide + 95 + 185 + 75
+        title = f"general {comparison.general_measure}, change in %"
+        found.append(_panel(comparison, title, moved, signed, linear_axis(moved, base, place, WIDTH - place - 65)))
+    return found
+
+
+def _panel(
+    comparison: Comparison, title: str, figures: Mapping[str, Any], shown: Callable[[float], str], axis: Axis | None
+) -> Html:
+    """A heading, a grid, and a mark with its interval and its figure for each method that has one."""
+    if axis is None:
+        return Html("")
+    bottom = TOP + ROW * len(comparison.done)
+    parts = [element("text", title, x=axis.left, y=26, class_="head")]
+    for place, label in axis.ticks:
+        parts.append(element("line", x1=place, x2=place, y1=TOP - 6, y2=bottom))
+        parts.append(element("text", label, x=place, y=TOP - 12, text_anchor="middle", class_="tick"))
+    base = figures.get(comparison.base.name)
+    if base:
+        place = round(axis.place(base["value"]), 1)
+        parts.append(element("line", x1=place, x2=place, y1=TOP - 6, y2=bottom, class_="base"))
+    for index, method in enumerate(comparison.done):
+        figure = figures.get(method.name)
+        if figure:
+            parts.append(_mark(method, figure, shown, axis, _y(index), is_base=method is comparison.base))
+    return element("g", *parts)
+
+
+def _mark(
+    method: Method, figure: Mapping[str, Any], shown: Callable[[float], str], axis: Axis, y: float, *, is_base: bool
+) -> Html:
+    value, low, high = figure["value"], figure.get("low"), figure.get("high")
+    x = round(axis.place(value), 1)
+    style = "mark base" if is_base else "mark"
+    parts = [element("title", f"{method.name}: {shown(value)}")]
+    if low is not None and high is not None:
+        parts.append(
+            element("line", x1=round(axis.place(low), 1), x2=round(axis.place(high), 1), y1=y, y2=y, class_="bar")
+        )
+    if axis.holds(value):
+        parts.append(element("circle", cx=x, cy=y, r=4.5, class_=style))
+    else:  # an arrow where the value lies outside
+        way = 6 if value > axis.low else -6
+        parts.append(element("polyline", points=f"{x - way},{y - 5} {x},{y} {x - way},{y + 5}", class_=style))
+    parts.append(element("text", shown(value), x=axis.right + 12, y=y + 4.5, class_="dim" if is_base else None))
+    return element("g", *parts, class_="method")
+
+
+def _y(index: int) -> float:
+    return TOP + ROW * (index + 0.5)
+
+
+def _cut(text: str, letters: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
