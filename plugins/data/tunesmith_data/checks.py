@@ -23,7 +23,7 @@ CANONICAL = tuple(
     dict.fromkeys(
         [
             *(column for columns in RECORD_COLUMNS.values() for column in columns),
-            *("conversations", "instruction", "input", "output"),
+            *("conversations", "instruction", "input", "output", "answers", "scores"),
         ]
     )
 )

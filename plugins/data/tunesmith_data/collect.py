@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from tunesmith import Context, DataError, Dataset, RecipeError, Records
@@ -11,20 +10,12 @@ from tunesmith.errors import nearest
 from tunesmith.spec import RecordType
 from tunesmith_data.formats import FORMATS, Unusable, convert, recognise, title_of
 from tunesmith_data.pairs import as_assistant, as_user
+from tunesmith_data.rankings import Usable, expanded
 from tunesmith_data.raw import Raw
 from tunesmith_data.settings import RowSettings
 from tunesmith_data.split import content_key, distinct, held_out, sample, shuffled
 
 LOOKED_AT = 100  # rows by which the format is recognised
-
-
-@dataclass(frozen=True)
-class Usable:
-    """A converted row with its name and the key of its content."""
-
-    name: str
-    row: dict[str, Any]
-    key: str
 
 
 def collect(
@@ -67,10 +58,13 @@ def collect(
             context.reporter.warn(f"{source}: nothing is held out: all rows have the same content")
     else:
         train, validation = usable, _without_overlap(held_usable, usable, context)
+    # a ranking's pairs, and a pair's two answers, stay on one side of the split
+    train, kind = expanded(train, FORMATS[name].type, settings, context)
+    validation, _ = expanded(validation, FORMATS[name].type, settings, context)
     if settings.shuffle:
         train = shuffled(train, context.seed)
     said = title_of(name) + (", as set by `format`" if settings.format != "auto" else "")
-    return Dataset(type=FORMATS[name].type, train=_records(train), validation=_records(validation), recognised=said)
+    return Dataset(type=kind, train=_records(train), validation=_records(validation), recognised=said)
 
 
 def _readable(raws: Sequence[Raw], settings: RowSettings, context: Context) -> list[Raw]:
@@ -181,6 +175,8 @@ def as_chat(row: Mapping[str, Any], system: str | None = None) -> dict[str, Any]
     for column in ("completion", "chosen", "rejected"):
         if column in found:
             found[column] = as_assistant(found[column])
+    if "answers" in found:
+        found["answers"] = [as_assistant(answer) for answer in found["answers"]]
     first = "messages" if "messages" in found else "prompt"
     if system and found[first][0]["role"] != "system":
         found[first] = [{"role": "system", "content": system}, *found[first]]

@@ -3,7 +3,8 @@
     name = recognise(rows)            # "alpaca"
     kind, row = convert(rows[0], name)  # "prompt-completion", {"prompt": ..., "completion": ...}
 
-`convert` raises `Unusable` with the reason for a row that cannot be used.
+`convert` raises `Unusable` with the reason for a row that cannot be used. A ranking stays one row with its answers,
+best first; `rankings.expanded` makes its pairs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 from tunesmith.spec import RecordType
 from tunesmith_data.messages import conversation
 from tunesmith_data.pairs import preference, prompt_and_completion, prompt_only
+from tunesmith_data.rankings import ranking
 from tunesmith_data.values import Unusable, clean, get, label, text, verdict
 
 __all__ = ["FORMATS", "Format", "Unusable", "convert", "recognise", "title_of"]
@@ -72,6 +74,7 @@ def _text_label(row: Row) -> dict[str, Any]:
 
 
 _ALL = (
+    Format("ranking", "ranking (prompt, answers, perhaps scores)", "preference", ("prompt", "answers"), ranking),
     Format("preference", "preference (prompt, chosen, rejected)", "preference", ("chosen", "rejected"), preference),
     Format(
         "unpaired-preference",

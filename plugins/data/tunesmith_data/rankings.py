@@ -1,0 +1,112 @@
+"""Rankings of answers to one prompt: reading them, and turning them into pairs, and pairs into single answers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Any
+
+from tunesmith import Context
+from tunesmith.spec import RecordType
+from tunesmith_data.messages import Message, check_order, messages
+from tunesmith_data.pairs import as_assistant, as_user
+from tunesmith_data.raw import kind
+from tunesmith_data.settings import RowSettings
+from tunesmith_data.values import Unusable, clean, get, text
+
+
+@dataclass(frozen=True)
+class Usable:
+    """A converted row with its name and the key of its content."""
+
+    name: str
+    row: dict[str, Any]
+    key: str
+
+
+def ranking(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A prompt with its answers, the best first; with `scores`, in the order of these.
+
+    Raises:
+        Unusable: fewer than two answers, two equal ones, or scores that do not fit.
+    """
+    value = get(row, "answers")
+    if not isinstance(value, (list, tuple)):
+        raise Unusable(f"'answers' is {kind(value)}, not a list")
+    if len(value) < 2:
+        raise Unusable("'answers' has fewer than two")
+    prompt: str | list[Message] = get(row, "prompt")
+    prompt = messages(prompt, "prompt") if isinstance(prompt, (list, tuple)) else text(row, "prompt")
+    answers = [messages(a, "answers") if isinstance(a, (list, tuple)) else clean(a, "an answer") for a in value]
+    if not all(isinstance(side, str) for side in (prompt, *answers)):
+        prompt, answers = as_user(prompt), [as_assistant(answer) for answer in answers]
+        if prompt[-1]["role"] != "user":
+            raise Unusable("'prompt' does not end with the user")
+        for answer in answers:
+            check_order([*prompt, *answer])
+    if any(one == two for one, two in combinations(answers, 2)):
+        raise Unusable("two of the answers are equal")
+    if row.get("scores") is None:
+        return {"prompt": prompt, "answers": answers}
+    scores = _scores(row["scores"], len(answers))
+    order = sorted(range(len(answers)), key=lambda index: -scores[index])
+    return {"prompt": prompt, "answers": [answers[i] for i in order], "scores": [scores[i] for i in order]}
+
+
+def expanded(
+    items: Sequence[Usable], type_: RecordType, settings: RowSettings, context: Context
+) -> tuple[list[Usable], RecordType]:
+    """Rankings as pairs, and pairs as single answers where the settings want it; each row more counts as read."""
+    if type_ != "preference":
+        return list(items), type_
+    found: list[Usable] = []
+    for item in items:
+        made = list(_pairs(item, settings.ranking))
+        if settings.pairs == "unpaired":
+            made = [single for pair in made for single in _singles(pair)]
+        if made:
+            context.ledger.read(len(made) - 1)
+        else:
+            context.ledger.drop(item.name, "all answers have the same score")
+        found.extend(made)
+    return found, "unpaired-preference" if settings.pairs == "unpaired" else type_
+
+
+def _pairs(item: Usable, how: str) -> Iterator[Usable]:
+    """The pairs of a ranking, named by the places of their answers; any other row is a pair already."""
+    if "answers" not in item.row:
+        yield item
+        return
+    answers, scores = item.row["answers"], item.row.get("scores")
+    rest = {column: value for column, value in item.row.items() if column not in ("answers", "scores")}
+    places = range(len(answers))
+    chosen = {"all": combinations(places, 2), "adjacent": pairwise(places), "best-worst": [(0, len(answers) - 1)]}[how]
+    for better, worse in chosen:
+        row = {**rest, "chosen": answers[better], "rejected": answers[worse]}
+        if scores is not None:
+            if scores[better] == scores[worse]:
+                continue  # a tie says nothing
+            row["margin"] = scores[better] - scores[worse]
+        yield Usable(f"{item.name}/{better + 1}-{worse + 1}", row, item.key)
+
+
+def _singles(item: Usable) -> Iterator[Usable]:
+    """The two answers of a pair with their labels."""
+    rest = {column: value for column, value in item.row.items() if column not in ("chosen", "rejected", "margin")}
+    for column, label in (("chosen", True), ("rejected", False)):
+        row = {**rest, "completion": item.row[column], "label": label}
+        yield Usable(f"{item.name}/{column}", row, item.key)
+
+
+def _scores(value: Any, count: int) -> list[float]:
+    if not isinstance(value, (list, tuple)):
+        raise Unusable(f"'scores' is {kind(value)}, not a list")
+    if len(value) != count:
+        raise Unusable("'scores' and 'answers' differ in number")
+    if any(isinstance(score, bool) or not isinstance(score, (int, float)) for score in value):
+        raise Unusable("a score is not a number")
+    if not all(math.isfinite(score) for score in value):
+        raise Unusable("a score is not finite")
+    return [float(score) for score in value]
