@@ -98,16 +98,16 @@ __all__ = [
     "TunesmithError",
     "UsageError",
     "__version__",
-    "hookimpl",
     "compare",
+    "hookimpl",
 ]
 
 _HOMES = {
     "annotated_types": ("Ge", "Gt", "Interval", "Le", "Len", "Lt", "MinLen"),
     "tunesmith.adapted": ("Adapted", "Column", "ModelHandle", "ModuleAdapted", "Quantization"),
     "tunesmith.adapters": ("Adapters",),
-    "tunesmith.context": ("Context", "StopFlag"),
     "tunesmith.comparison.driver": ("compare",),
+    "tunesmith.context": ("Context", "StopFlag"),
     "tunesmith.errors": (
         "DataError",
         "DiskError",

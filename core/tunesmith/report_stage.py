@@ -102,10 +102,10 @@ def _figures(result: Mapping[str, Any]) -> Html:
     if training.get("parameters"):
         moved, total = training["trainable_parameters"], training["parameters"]
         figures["trainable parameters"] = f"{moved:,} of {total:,} ({moved / total:.2%})"
-    if isinstance(tokens, Mapping) and tokens.get("tokens"):
     if memory := result.get("memory"):
         of = "" if memory["of"] == "process" else f" on {memory['of']}"
         figures["peak memory"] = f"{memory['bytes'] / 2**20:,.0f} MiB{of}"
+    if isinstance(tokens, Mapping) and tokens.get("tokens"):
         wanted, total = tokens.get("supervised_tokens", 0), tokens["tokens"]
         figures["supervised tokens"] = f"{wanted:,} of {total:,} ({wanted / total:.1%})"
     return pairs(figures.items())
