@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from tunesmith.ledger import Ledger
     from tunesmith.records import Dataset, Records
     from tunesmith.registry import Registry
-    from tunesmith.results import Evaluation, Measure, Sample, TrainResult
+    from tunesmith.results import Curve, Evaluation, Measure, Sample, TrainResult
     from tunesmith.spec import (
         RECORD_COLUMNS,
         Adapter,
@@ -57,6 +57,7 @@ __all__ = [
     "Column",
     "Component",
     "Context",
+    "Curve",
     "DataError",
     "Dataset",
     "DiskError",
@@ -125,7 +126,7 @@ _HOMES = {
     "tunesmith.ledger": ("Ledger",),
     "tunesmith.records": ("Dataset", "Records"),
     "tunesmith.registry": ("Registry",),
-    "tunesmith.results": ("Evaluation", "Measure", "Sample", "TrainResult"),
+    "tunesmith.results": ("Curve", "Evaluation", "Measure", "Sample", "TrainResult"),
     "tunesmith.spec": (
         "RECORD_COLUMNS",
         "Adapter",

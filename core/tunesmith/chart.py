@@ -14,13 +14,18 @@ POINTS = 400  # drawn at most; more would not be seen
 SMOOTHED_FROM = 30  # points from which a smoothed line is drawn over the plain one
 
 
-def line_chart(title: str, points: Sequence[Point], x_name: str) -> Html:
-    """One series over `x_name`; empty when there are fewer than two finite points."""
+def line_chart(title: str, points: Sequence[Point], x_name: str, ideal: Sequence[Point] = ()) -> Html:
+    """One series over `x_name`; empty when there are fewer than two finite points.
+
+    Args:
+        ideal: a line to compare it with, drawn thin.
+    """
     points = thinned([p for p in points if all(map(math.isfinite, p))], POINTS)
     if len(points) < 2:
         return Html("")
-    ticks = ticks_of(min(y for _, y in points), max(y for _, y in points))
-    left, right = points[0][0], points[-1][0]
+    shown = [*points, *ideal]
+    ticks = ticks_of(min(y for _, y in shown), max(y for _, y in shown))
+    left, right = min(x for x, _ in shown), max(x for x, _ in shown)
     bottom, top = ticks[0], ticks[-1]
 
     def placed(series: Sequence[Point]) -> str:
@@ -33,9 +38,12 @@ def line_chart(title: str, points: Sequence[Point], x_name: str) -> Html:
     lines = [element("polyline", points=placed(points), class_="faint" if many else "strong")]
     if many:
         lines.append(element("polyline", points=placed(smoothed(points)), class_="strong"))
+    if ideal:
+        lines.append(element("polyline", points=placed(ideal), class_="faint"))
     shares = [(tick - bottom) / (top - bottom) for tick in ticks]
     grid = [element("line", x1=0, x2=WIDTH, y1=HEIGHT * (1 - s), y2=HEIGHT * (1 - s)) for s in shares]
-    said = f"{title}: {points[0][1]:.4g} at {x_name} {left:g}, {points[-1][1]:.4g} at {x_name} {right:g}"
+    ends = [f"{y:.4g} at {x_name} {x:.4g}" for x, y in (points[0], points[-1])]
+    said = f"{title}: {', '.join(ends)}"
     drawing = element(
         "svg",
         joined(grid + lines),
@@ -49,7 +57,7 @@ def line_chart(title: str, points: Sequence[Point], x_name: str) -> Html:
         for tick, share in zip(ticks, shares, strict=True)
     ]
     caption = [element("b", title), f" · {points[0][1]:.4g} to {points[-1][1]:.4g}"]
-    caption.append(" · thin: as logged, thick: smoothed" if many else "")
+    caption.append(" · thin: as logged, thick: smoothed" if many else " · thin: ideal" if ideal else "")
     widest = max(len(f"{tick:g}") for tick in ticks)
     return element(
         "figure",

@@ -54,6 +54,7 @@ def stage_section(
     series = {name: value for name, value in facts.items() if _is_series(value)}
     for name, part in (
         ("Measures", _measures(before.get("measures", {}), after.get("measures", {}))),
+        ("Curves", _curves(before.get("curves", []), after.get("curves", []))),
         ("Answers", _samples(before.get("samples", []), after.get("samples", []))),
         ("Training", _charts(metrics)),
         ("Data", _ledger(result.get("ledger", {}), place)),
@@ -131,6 +132,16 @@ def _measures(before: Mapping[str, Any], after: Mapping[str, Any]) -> Html:
     heads = ("measure", "before", "after", "change", "rows")
     told = element("p", "On held-out rows, with the 95 % interval below each figure.", class_="dim")
     return joined([told, table(heads, rows, numeric=heads[1:])]) if rows else Html("")
+
+
+def _curves(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Html:
+    """What evaluators drew, before and after, each with its ideal as a thin line."""
+    drawn = []
+    for label, curves in (("before", before), ("after", after)):
+        for curve in curves:
+            points, ideal = ([(x, y) for x, y in curve[key]] for key in ("points", "ideal"))
+            drawn.append(line_chart(f"{curve['name']}, {label}", points, curve["x"], ideal))
+    return joined(drawn)
 
 
 def _value(measure: Mapping[str, Any] | None) -> Html | str:

@@ -36,11 +36,26 @@ class Sample:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A series of points that the report draws."""
+
+    name: str
+    """Its title."""
+    x: str
+    """What the horizontal axis is."""
+    points: tuple[tuple[float, float], ...]
+    """From left to right."""
+    ideal: tuple[tuple[float, float], ...] = ()
+    """A line to compare it with, where there is one."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What an evaluator returns: measures by name, and some samples to look at."""
+    """What an evaluator returns: measures by name, some samples to look at, and curves to draw."""
 
     measures: dict[str, Measure]
     samples: tuple[Sample, ...] = ()
+    curves: tuple[Curve, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from tunesmith.memory import peak_memory
 from tunesmith.plan import SINGLE, Plan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
-from tunesmith.results import Evaluation, Measure, Sample, TrainResult
+from tunesmith.results import Curve, Evaluation, Measure, Sample, TrainResult
 from tunesmith.roles import Roles, load_roles, untrained
 from tunesmith.spec import Evaluator, Trainer
 from tunesmith.store import checkpoint_step, clean_staging, damage, newest_good, write_json
@@ -231,9 +231,10 @@ def load_data(stage: StagePlan, context: Context) -> Dataset:
 
 
 def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context: Context) -> dict[str, Any]:
-    """Run evaluators: `{"measures": {name: {...}}, "samples": [...]}` as plain data."""
+    """Run evaluators: `{"measures": {name: {...}}, "samples": [...]}`, and `"curves"` if any, as plain data."""
     measures: dict[str, Any] = {}
     samples: list[Any] = []
+    curves: list[Any] = []
     for use in uses:
         seed_everything(context.seed)
         with guarded(use):
@@ -242,15 +243,19 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
             found = Evaluation(measures=dict(found))
         if not isinstance(found, Evaluation):
             raise wrong_type(use, "Evaluation or a mapping of Measure", found)
-        for made, kind in [(m, Measure) for m in found.measures.values()] + [(s, Sample) for s in found.samples]:
-            if not isinstance(made, kind):
-                raise wrong_type(use, f"{kind.__name__} records", made)
+        expected = ((Measure, found.measures.values()), (Sample, found.samples), (Curve, found.curves))
+        for kind, records in expected:
+            for made in records:
+                if not isinstance(made, kind):
+                    raise wrong_type(use, f"{kind.__name__} records", made)
         for name, measure in found.measures.items():
             key = name if name not in measures else f"{use.component.name}/{name}"
             measures[key] = asdict(measure)
         samples.extend(asdict(sample) for sample in found.samples)
+        curves.extend(asdict(curve) for curve in found.curves)
     # through JSON, so that what is kept in memory equals what a resumed run reads
-    return json.loads(json.dumps({"measures": measures, "samples": samples}))
+    content = {"measures": measures, "samples": samples, **({"curves": curves} if curves else {})}
+    return json.loads(json.dumps(content))
 
 
 def export(use: Use, artifact: Path, context: Context) -> Path:
