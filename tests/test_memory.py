@@ -27,7 +27,8 @@ print(before, peak_resident(), peak_memory("cpu"))
 def test_the_peak_is_the_process_s_own_and_stays() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
     child, (before, after, memory) = done.stdout.split("\n")[0], done.stdout.split("\n")[1].split(" ", 2)
-    assert int(before) + SIZE <= int(after) < int(before) + 2 * SIZE
+    # what was free below the first peak is used again, so a little less than SIZE comes on top
+    assert 0.9 * SIZE < int(after) - int(before) < 1.5 * SIZE
     assert 2**20 < int(child) < SIZE  # though its parent held more when it began it
     assert memory == str({"bytes": int(after), "of": "process"})
 
