@@ -1,9 +1,12 @@
-"""The models of a stage: every role loaded, adapted and checked before anything is measured or trained."""
+"""The models of a stage: every role loaded, adapted and checked before anything is measured or trained.
+
+A frozen role whose base another role has too stands on the same weights, with its own adapter.
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +14,7 @@ from typing import Any
 
 from tunesmith import artifact
 from tunesmith.adapted import Adapted, DisabledView, ModelHandle
+from tunesmith.adapters import Adapters
 from tunesmith.context import Context
 from tunesmith.errors import PluginError, TunesmithError
 from tunesmith.guard import guarded
@@ -40,10 +44,38 @@ class Roles:
         return next(iter(self.models.values()))
 
 
+class FrozenView(Adapted):
+    """A role that stands on the base of another one: its own adapter, or none, is put there for the time of `use`.
+
+    Args:
+        adapters: the adapters on that base.
+        name: this role's; None for the base alone.
+    """
+
+    def __init__(self, adapters: Adapters, name: str | None) -> None:
+        adapted = adapters.switch(name)
+        super().__init__(adapted.handle, adapted.model)
+        self._adapters = adapters
+        self._name = name
+
+    def trainable(self) -> dict[str, Any]:
+        return {}
+
+    @contextmanager
+    def disabled(self) -> Iterator[Any]:
+        with self._adapters.using(self._name) as adapted, adapted.disabled() as model:
+            yield model
+
+    @contextmanager
+    def use(self) -> Iterator[Any]:
+        with self._adapters.using(self._name) as adapted, adapted.use() as model:
+            yield model
+
+
 def load_roles(
     stage: StagePlan, data: Dataset, artifacts: Mapping[str, Path], registry: Registry, context: Context
 ) -> Roles:
-    """Load, quantize and adapt every role.
+    """Load, quantize and adapt every role. Frozen roles share the weights of a base that another role has too.
 
     Args:
         artifacts: what earlier stages kept, by name.
@@ -52,26 +84,27 @@ def load_roles(
         TunesmithError: an adapter does not fit its model or the rows, or leaves nothing to train.
     """
     roles = Roles()
+    own = {name: role for name, role in stage.roles.items() if role.shares is None}
+    lines = {name: artifact.line_of_role(role, context.folder, artifacts, registry) for name, role in own.items()}
+    loaded: dict[str, Adapted] = {}
+    for names in _with_one_base(stage, lines):
+        loader = _Loader(stage, lines, artifacts, registry, context)
+        models, base = loader.alone(names[0]) if len(names) == 1 else loader.together(names)
+        loaded.update(models)
+        if next(iter(stage.roles)) in names:
+            roles.base = base
     for name, role in stage.roles.items():
-        if role.shares is not None:
-            goes_on = stage.roles[role.shares].stage is not None and stage.roles[role.shares].carry == "continue"
-            roles.models[name] = (EarlierView if goes_on else DisabledView)(roles.models[role.shares])
-            continue
-        line = artifact.line_of_role(role, context.folder, artifacts, registry)
-        if role.stage is not None and role.carry == "continue":
-            adapted = artifact.load_artifact(artifacts[role.stage], registry, context)
+        if role.shares is None:
+            roles.models[name] = loaded[name]
         else:
-            handle = artifact.load_base(line, registry, context)
-            for note in handle.notes:
-                context.reporter.say(note)
-            adapted = artifact.adapt(handle, line.adapter, context)
-            if not roles.models:
-                roles.base = handle
-        if line.adapter and role.role.trainable:
-            with guarded(line.adapter):
-                roles.counts = _trainable(role, adapted, line.adapter, context)
-                adapted.check_data(data)
-        roles.models[name] = adapted
+            shared = stage.roles[role.shares]
+            goes_on = shared.stage is not None and shared.carry == "continue"
+            roles.models[name] = (EarlierView if goes_on else DisabledView)(loaded[role.shares])
+        use = lines[name].adapter if name in lines else None
+        if use and role.role.trainable:
+            with guarded(use):
+                roles.counts = _trainable(role, roles.models[name], use, context)
+                roles.models[name].check_data(data)
     return roles
 
 
@@ -125,6 +158,83 @@ def untrained(roles: Roles, use: Use | None, context: Context) -> Iterator[Model
                 return
             model = stack.enter_context(adapted.use())
         yield replace(roles.base, model=model)
+
+
+@dataclass
+class _Loader:
+    """Loads roles of one base."""
+
+    stage: StagePlan
+    lines: Mapping[str, artifact.Line]
+    artifacts: Mapping[str, Path]
+    registry: Registry
+    context: Context
+
+    def alone(self, name: str) -> tuple[dict[str, Adapted], ModelHandle | None]:
+        """A role that has its base for itself, and the base where the adapter is new."""
+        line, kept = self.lines[name], self._kept(name)
+        if kept is not None:
+            return {name: artifact.load_artifact(kept, self.registry, self.context)}, None
+        handle = self._base(line)
+        return {name: artifact.adapt(handle, line.adapter, self.context)}, handle
+
+    def together(self, names: Sequence[str]) -> tuple[dict[str, Adapted], ModelHandle | None]:
+        """Roles on one copy of the base, at most one of which is trained; that one is active."""
+        first = self._kept(names[0])
+        adapters = (
+            Adapters.open(first, self.registry, self.context, name=names[0])
+            if first is not None
+            else Adapters(self._base(self.lines[names[0]]))
+        )
+        keys = {name: self._put(name, adapters) for name in names}
+        trained = next((name for name in names if self.stage.roles[name].role.trainable), None)
+        models: dict[str, Adapted] = {name: FrozenView(adapters, keys[name]) for name in names if name != trained}
+        active = adapters.switch(keys[trained] if trained else None)
+        if trained:
+            models[trained] = active
+        self.context.reporter.say(f"{', '.join(names)}: one copy of the base model in memory")
+        return models, adapters.handle if first is None else None
+
+    def _put(self, name: str, adapters: Adapters) -> str | None:
+        """Put a role's adapter on the base; its name there, None when it has no adapter."""
+        line, kept = self.lines[name], self._kept(name)
+        if line.adapter is None:
+            return None
+        if kept is None:
+            adapted = adapters.attach(name, lambda handle: artifact.adapt(handle, line.adapter, self.context))
+        elif name in adapters.names:
+            adapted = adapters.switch(name)
+        else:
+            adapted = adapters.load(name, kept, self.registry, self.context)
+        if not self.stage.roles[name].role.trainable:
+            for parameter in adapted.trainable().values():
+                parameter.requires_grad_(False)
+        return name
+
+    def _kept(self, name: str) -> Path | None:
+        """The artifact whose adapter the role goes on with."""
+        role = self.stage.roles[name]
+        return self.artifacts[role.stage] if role.stage is not None and role.carry == "continue" else None
+
+    def _base(self, line: artifact.Line) -> ModelHandle:
+        handle = artifact.load_base(line, self.registry, self.context)
+        for note in handle.notes:
+            self.context.reporter.say(note)
+        return handle
+
+
+def _with_one_base(stage: StagePlan, lines: Mapping[str, artifact.Line]) -> list[list[str]]:
+    """Names of roles by base, in order; two roles that are trained never share one."""
+    groups: list[tuple[artifact.Line, list[str]]] = []
+    for name, line in lines.items():
+        base, trained = replace(line, adapter=None), stage.roles[name].role.trainable
+        for other, names in groups:
+            if other == base and not (trained and any(stage.roles[n].role.trainable for n in names)):
+                names.append(name)
+                break
+        else:
+            groups.append((base, [name]))
+    return [names for _, names in groups]
 
 
 def _trainable(role: RolePlan, adapted: Adapted, use: Use, context: Context) -> dict[str, int]:
