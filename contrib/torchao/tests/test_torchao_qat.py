@@ -172,4 +172,9 @@ def test_a_rank_over_a_layer_s_size_is_refused(tiny_handle: ModelHandle, context
 def test_a_scale_without_a_rank_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="alpha is set, but rank is not"):
         check(QatSettings(alpha=8.0), tmp_path)
-    check(QatSettings(alpha=8.0, rank=4), tmp_path)
+    assert "updates of rank 4" in check(QatSettings(alpha=8.0, rank=4), tmp_path)[0]
+
+
+def test_the_plan_says_what_moves(tmp_path: Path) -> None:
+    (said,) = check(WHOLE, tmp_path)
+    assert said == "moves: every parameter, the layers seen in int4 in groups of 16; stays: nothing"

@@ -1,4 +1,4 @@
-"""What can be known of the settings without a model."""
+"""What can be known of the settings without a model: what is wrong, what moves and what stays."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from tunesmith import RecipeError
 from tunesmith_torchao import QatSettings
 
 
-def qat(settings: QatSettings, folder: Path) -> None:
-    """Refuse a scale of an update that is not there.
+def qat(settings: QatSettings, folder: Path) -> tuple[str, ...]:
+    """What moves and what stays.
 
     Raises:
         RecipeError: alpha without a rank.
@@ -19,3 +19,8 @@ def qat(settings: QatSettings, folder: Path) -> None:
             "alpha is set, but rank is not: without a rank every weight is trained and nothing is scaled",
             fix="Set rank in [adapter], or leave out alpha.",
         )
+    if settings.rank is None:
+        return (f"moves: every parameter, the layers seen in int4 in groups of {settings.group_size}; stays: nothing",)
+    return (
+        f"moves: updates of rank {settings.rank} inside int4 in groups of {settings.group_size}; stays: the base model",
+    )
