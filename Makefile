@@ -33,6 +33,7 @@ bench: $(VENV)/.setup
 	$(BIN)/python tests/bench/threads.py
 	$(BIN)/python tests/bench/lines.py
 	$(BIN)/python tests/bench/sft_speed.py
+	$(BIN)/python tests/bench/long_attention.py
 	$(BIN)/python tests/bench/demo.py
 
 #: make setup  a virtual environment with the core, every plugin, and the tools
