@@ -1,0 +1,33 @@
+"""Whole runs of every trainer on the tiny model: what it learns, its start, its resume, what it keeps."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+TRAINERS = ("dpo", "ipo", "kto", "orpo", "cpo", "simpo")
+
+
+@pytest.mark.parametrize("name", TRAINERS)
+def test_a_run_learns_and_a_stopped_one_ends_in_the_same_bits(recipes, logged, weights, name):
+    sets = recipes.sets(name, batch_size=8)
+    whole = recipes.house.run(*sets)
+    lines = logged(whole.folder)
+    losses = [line["loss"] for line in lines]
+    both = [line for line in lines if {"rewards/chosen", "rewards/rejected"} <= set(line)]  # KTO may draw one kind
+    gaps = [line["rewards/chosen"] - line["rewards/rejected"] for line in both]
+    assert len(gaps) >= 4
+    assert sum(gaps[-2:]) > sum(gaps[:2])  # the wanted answers gain on the others
+    measures = whole.results["main"].after["measures"]
+    assert {"pair_accuracy", "pair_accuracy_per_token"} == set(measures)
+    for measure in measures.values():
+        assert measure["low"] <= measure["value"] <= measure["high"]
+    if name in ("dpo", "kto"):
+        assert losses[0] == pytest.approx(math.log(2) if name == "dpo" else 0.5, abs=1e-6)
+    part = recipes.house.stopped(3, *sets)
+    recipes.house.resume(part)
+    assert weights(part) == weights(whole.folder)
+    lines = [[{**line, "tokens_per_second": 0} for line in logged(run)] for run in (part, whole.folder)]
+    assert [line["step"] for line in lines[0]] == [1, 2, 3, 4, 5, 6]
+    assert lines[0] == lines[1]
