@@ -22,8 +22,8 @@ def tunesmith_models() -> Iterator[Model]:
         check="tunesmith_transformers.claims:check_directory",
         quantized="tunesmith_transformers.quantized:of_directory",
         tokenizer="tunesmith_transformers.sources:directory_tokenizer",
-    )
         skeleton="tunesmith_transformers.skeleton:directory",
+    )
     yield Model(
         name="gguf",
         summary="A GGUF file, converted once to safetensors in the cache",
@@ -33,8 +33,8 @@ def tunesmith_models() -> Iterator[Model]:
         claims=claims.gguf,
         check="tunesmith_transformers.claims:check_file",
         tokenizer="tunesmith_transformers.sources:gguf_tokenizer",
-    )
         skeleton="tunesmith_transformers.skeleton:gguf",
+    )
     yield Model(
         name="wheel",
         summary="A model inside a Python wheel: wheel:NAME==VERSION, digest checked",
@@ -44,8 +44,8 @@ def tunesmith_models() -> Iterator[Model]:
         claims=claims.wheel,
         check="tunesmith_transformers.claims:check_wheel",
         tokenizer="tunesmith_transformers.sources:wheel_tokenizer",
-    )
         skeleton="tunesmith_transformers.skeleton:wheel",
+    )
     yield Model(
         name="hub",
         summary="A model of the Hugging Face hub: OWNER/NAME, optionally @REVISION",
@@ -54,8 +54,8 @@ def tunesmith_models() -> Iterator[Model]:
         requires=("torch", "transformers", "safetensors"),
         claims=claims.hub,
         tokenizer="tunesmith_transformers.sources:hub_tokenizer",
-    )
         skeleton="tunesmith_transformers.skeleton:hub",
+    )
 
 
 @hookimpl
