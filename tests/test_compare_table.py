@@ -202,6 +202,18 @@ def test_one_that_went_astray_does_not_press_the_others_together() -> None:
     assert first == second
 
 
+@pytest.mark.parametrize(("value", "count"), [(math.inf, 1), (math.nan, 0)])
+def test_what_is_not_finite_stands_last(value: float, count: int) -> None:
+    lost = method("lost", 30.0)
+    lost.measures["perplexity"].update(value=value, low=None, high=None)  # type: ignore[attr-defined]
+    found = comparison(lost, method("a", 20.0))
+    assert [one.name for one in found.done] == ["a", "base", "lost"]
+    svg = draw(found)
+    assert len(marks(svg, "polyline")) == count
+    assert "nan," not in svg
+    assert "| lost |" in markdown(found)
+
+
 def test_without_general_text_there_are_two_panels() -> None:
     one = Method(**{**vars(method("a", 20.0)), "general": {}, "general_change": None})
     svg = draw(comparison(one, general=False))

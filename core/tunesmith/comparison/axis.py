@@ -67,7 +67,8 @@ def linear_axis(figures: Mapping[str, Mapping[str, Any]], base: str, left: float
         if reach:
             low, high = first - reach, third + reach
     kept = [figure for name, figure in figures.items() if name == base or low <= figure["value"] <= high]
-    ends = [end for f in kept for end in (f["value"], f.get("low"), f.get("high")) if end is not None]
+    told = [figure.get(key) for figure in kept for key in ("value", "low", "high")]
+    ends = [float(end) for end in told if end is not None and math.isfinite(end)]
     ticks = ticks_of(min(ends), max(ends))
     return Axis(left, left + width, ticks[0], ticks[-1])
 

@@ -19,7 +19,7 @@ from tunesmith.comparison.job import Job
 from tunesmith.comparison.page import write
 from tunesmith.comparison.result import Comparison, Method, base_method, finished, read_general, unfinished
 from tunesmith.comparison.settings import CompareSettings, entries, read_settings
-from tunesmith.errors import Stopped, TunesmithError
+from tunesmith.errors import DataError, Stopped, TunesmithError
 from tunesmith.folder import RunFolder, check_writable, environment, now
 from tunesmith.plan import Plan
 from tunesmith.recipe import Recipe, read
@@ -130,6 +130,8 @@ class Work:
             if error:
                 raise _raised(error)
             kept = {**json.loads(path.read_text(encoding="utf-8")), "fingerprints": wanted}
+            if not kept["measures"]:
+                raise DataError("the recipe's evaluators measured nothing", fix="Add another [[evaluate]].")
             write_file(path, json.dumps(kept) + "\n")
         return base_method(kept)
 

@@ -5,6 +5,7 @@ The SVG stands alone: colours for light and dark pages are in it, and its text i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -102,12 +103,12 @@ def _panel(
         parts.append(element("line", x1=place, x2=place, y1=TOP - 6, y2=bottom))
         parts.append(element("text", label, x=place, y=TOP - 12, text_anchor="middle", class_="tick"))
     base = figures.get(comparison.base.name)
-    if base:
+    if base and not math.isnan(base["value"]):
         place = round(axis.place(base["value"]), 1)
         parts.append(element("line", x1=place, x2=place, y1=TOP - 6, y2=bottom, class_="base"))
     for index, method in enumerate(comparison.done):
         figure = figures.get(method.name)
-        if figure:
+        if figure and not math.isnan(figure["value"]):
             parts.append(_mark(method, figure, shown, axis, _y(index), is_base=method is comparison.base))
     return element("g", *parts)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -80,8 +81,13 @@ class Comparison:
     def done(self) -> list[Method]:
         """The base and the finished methods, best first."""
         found = [self.base, *(method for method in self.methods if method.status == "done")]
-        higher = self.base.measures[self.measure]["better"] == "higher"
-        return sorted(found, key=lambda method: method.measures[self.measure]["value"] * (-1 if higher else 1))
+        sign = -1 if self.base.measures[self.measure]["better"] == "higher" else 1
+
+        def worst_last(method: Method) -> tuple[bool, float]:
+            value = method.measures[self.measure]["value"]
+            return math.isnan(value), sign * value
+
+        return sorted(found, key=worst_last)
 
     @property
     def undone(self) -> list[Method]:
@@ -142,6 +148,12 @@ def finished(candidate: Candidate, run: Path, base: Method) -> Method:
     folder = RunFolder.open(run)
     (result,) = folder.results.values()
     training = result["training"]
+    if next(iter(base.measures)) not in result["after"]["measures"]:
+        what = f"its run did not measure {next(iter(base.measures))!r}, by which methods are ranked"
+        fix = "Leave [[evaluate]] out of its `set`."
+        return unfinished(
+            candidate, "failed", {"what": what, "where": None, "fix": fix, "details": [], "exit_code": 78}
+        )
     found = read_general(run).get("measures", {})
     name = next(iter(base.general), None)
     moved = change(base.general[name], found[name], candidate.plan.run.seed) if name and name in found else None
