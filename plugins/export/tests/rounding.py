@@ -1,4 +1,4 @@
-"""A quantizer that rounds: dense tensors with the error of few bits, fast and without any library."""
+"""A quantizer that rounds, dense tensors with the error of few bits, and an adapter that works over it alone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Annotated
 
 import torch
 
-from tunesmith import Context, Gt, ModelHandle, Quantization, Quantizer, Settings, hookimpl
+from tunesmith import (
+    Adapted,
+    Adapter,
+    Context,
+    Gt,
+    ModelHandle,
+    Quantization,
+    Quantizer,
+    RecipeError,
+    Settings,
+    hookimpl,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +37,19 @@ def rounding(settings: RoundingSettings, context: Context) -> Quantization:
         return handle
 
     return Quantization(name="rounded", after_load=after_load)
+
+
+def careful(handle: ModelHandle, settings: Settings, context: Context) -> Adapted:
+    """The final norm moves."""
+    if not handle.quantized:
+        raise RecipeError("careful works over rounded weights only")
+    handle.model.model.norm.weight.requires_grad_(True)
+    return Adapted(handle)
+
+
+@hookimpl
+def tunesmith_adapters() -> Iterator[Adapter]:
+    yield Adapter(name="careful", summary="Refuses a dense base", factory=careful)
 
 
 @hookimpl

@@ -217,6 +217,14 @@ def test_a_method_that_cannot_be_merged_says_so(bench: Any, adapter: dict[str, A
     assert not (bench.folder / "model").exists()
 
 
+def test_a_method_for_quantized_weights_alone_is_not_merged_into_dense_ones(bench: Any) -> None:
+    artifact = bench.make("run", {"use": "careful"}, quantizer=ROUNDING)
+    with pytest.raises(RecipeError, match="cannot stand on the base in full precision: careful works") as caught:
+        merged(bench, artifact)
+    assert "--use adapter" in str(caught.value.fix)
+    assert not (bench.folder / "model").exists()
+
+
 def test_folders_that_hold_something_else_are_left_alone(bench: Any) -> None:
     artifact = bench.make("run", LORA)
     other = bench.folder / "model"

@@ -76,7 +76,7 @@ def export(artifact: Path, settings: MergeSettings, context: Context) -> Path:
         del adapted
         gc.collect()
         context.reporter.say(f"merging into the base in full precision, not into {quantized}")
-        adapted = load_artifact(artifact, context.registry, context, dense=True)
+        adapted = _dense(artifact, context)
         if adapted.handle.quantized:
             raise RecipeError(
                 f"the base {adapted.handle.source} is itself stored as {adapted.handle.quantized}: there is no full "
@@ -100,6 +100,22 @@ def export(artifact: Path, settings: MergeSettings, context: Context) -> Path:
         (folder / "README.md").write_text(_card(artifact, line, base, quantized, parity), encoding="utf-8")
 
     return commit_folder(target, build)
+
+
+def _dense(artifact: Path, context: Context) -> Adapted:
+    """The adapter on the base in full precision.
+
+    Raises:
+        RecipeError: the method works over a quantized base only, as LoRA does that starts by LoftQ.
+    """
+    try:
+        return load_artifact(artifact, context.registry, context, dense=True)
+    except RecipeError as error:
+        raise RecipeError(
+            f"the adapter cannot stand on the base in full precision: {error.what}",
+            details=error.details,
+            fix="Keep the adapter beside its quantized base: `tunesmith export RUN --use adapter`.",
+        ) from error
 
 
 def _comparer(
