@@ -31,6 +31,7 @@ PAGES = [
     *sorted(ROOT.glob("contrib/*/README.md")),
 ]
 PYPROJECT = {"build-system", "project", "tool"}
+FIRST_PARTY = {f"tunesmith-{folder.name}" for folder in ROOT.glob("plugins/*")}
 #: What a fragment needs to be a recipe.
 REST: dict[str, Any] = {
     "model": {"source": "owner/name"},
@@ -156,6 +157,15 @@ def test_an_example_can_be_planned(example: Path, plan: Callable[[dict[str, Any]
     text = example.read_text(encoding="utf-8")
     assert plan(tomli.loads(text)).stages
     assert f"tunesmith run {name(example)}" in text
+
+
+def test_every_adapter_is_in_the_comparison_of_methods(registry: Registry, tmp_path: Path) -> None:
+    work = Work.plan(read(ROOT / "docs" / "examples" / "methods.toml"), registry, folder=tmp_path)
+    compared = {candidate.stage.main_role.adapter.component.name for candidate in work.candidates}  # type: ignore[union-attr]
+    ours = {entry.component.name for entry in registry.entries("adapter") if entry.plugin.distribution in FIRST_PARTY}
+    assert compared == ours
+    page = (ROOT / "docs" / "reference" / "methods.md").read_text(encoding="utf-8")
+    assert ours <= set(re.findall(r"^\| `([\w-]+)`", page, re.MULTILINE))
 
 
 # --- rows -------------------------------------------------------------------------------------
