@@ -51,9 +51,7 @@ def measure(length: int, sparse: bool, padded: bool) -> dict[str, float]:
     )
     model = LlamaForCausalLM(config).requires_grad_(False)
     adapted = apply(ModelHandle(model, None, "bench", "", max_length=length), LongLoraSettings(), Context())
-    if not sparse:
-        model.set_attn_implementation("sdpa")
-        adapted._carrier.remove()
+    adapted.carrier.active = sparse
     adapted.model.train()
     ids = torch.randint(0, 256, (ROWS, length))
     mask = torch.ones_like(ids)

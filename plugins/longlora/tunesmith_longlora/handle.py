@@ -24,6 +24,8 @@ class LongLoraAdapted(PeftAdapted):
         config: the `peft.LoraConfig`.
         group_size: tokens of an attention group.
         positions: how they are scaled; None where they are the base's own.
+
+    `carrier.active` says whether training attends in groups; without it, training has full attention too.
     """
 
     def __init__(self, handle: ModelHandle, config: Any, group_size: int, positions: Positions | None) -> None:
@@ -34,7 +36,7 @@ class LongLoraAdapted(PeftAdapted):
         self._inner = inner
         self._attention = inner.config._attn_implementation, register(group_size)  # the model's own, and ours
         inner.set_attn_implementation(self._attention[1])
-        self._carrier = Carrier(inner.get_decoder())
+        self.carrier = Carrier(inner.get_decoder())
 
     def describe(self) -> dict[str, Any]:
         """What PEFT's files cannot say: the group, and the positions that the base must be given."""
@@ -73,7 +75,7 @@ class LongLoraAdapted(PeftAdapted):
     def merge(self) -> Any:
         """The plain model: its own full attention, and the scaled positions in its configuration."""
         merged = super().merge()
-        self._carrier.remove()
+        self.carrier.remove()
         self._inner.set_attn_implementation(self._attention[0])
         return merged
 
@@ -81,11 +83,11 @@ class LongLoraAdapted(PeftAdapted):
     def disabled(self) -> Iterator[Any]:
         """The base model with its own attention and positions, in training mode too."""
         own, ours = self._attention
-        self._carrier.active = False
+        self.carrier.active = False
         self._inner.set_attn_implementation(own)
         try:
             with self.positions.own() if self.positions else nullcontext(), super().disabled() as model:
                 yield model
         finally:
             self._inner.set_attn_implementation(ours)
-            self._carrier.active = True
+            self.carrier.active = True
