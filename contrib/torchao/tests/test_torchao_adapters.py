@@ -89,3 +89,13 @@ def test_merging_into_quantized_weights_is_refused_with_a_way_out(
     ) as caught:
         adapted.merge()
     assert "--use merge" in str(caught.value.fix)
+
+
+def test_loftq_says_that_it_needs_another_quantizer(tiny_handle: ModelHandle, context: Context) -> None:
+    from tunesmith_lora import LoraSettings
+    from tunesmith_lora.adapter import apply
+
+    handle = int4(Int4Settings(group_size=16), context).after_load(tiny_handle)
+    handle.quantized = "torchao-int4"
+    with pytest.raises(TunesmithError, match=r"\(torchao-int4\) is in nf4 or fp4"):
+        apply(handle, LoraSettings(rank=4, init="loftq"), context)

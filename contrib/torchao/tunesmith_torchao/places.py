@@ -75,5 +75,5 @@ def _check_dense(handle: ModelHandle, where: str) -> None:
     if by:
         raise RecipeError(
             f"the base is quantized already ({by}), and [{where}] needs its dense weights",
-            fix="Leave out one of the two, or give the dense weights as [model] source.",
+            fix="Leave out [quantizer], or give the dense weights as [model] source.",
         )

@@ -100,7 +100,7 @@ def test_weights_that_are_not_stored_are_refused(rounded, context, tmp_path):
     ("quantized", "settings", "message"),
     [
         (None, {}, "took from the weights, and the base is dense"),
-        ("int8", {}, r"no adapted layer of the base \(int8\) is in 4 bits"),
+        ("int8", {}, r"no adapted layer of the base \(int8\) is in nf4 or fp4"),
         ("nf4", {"use_dora": True}, "DoRA takes its magnitudes"),
     ],
 )

@@ -33,7 +33,7 @@ def start(adapted: PeftAdapted) -> tuple[float, float]:
     if not layers:
         raise RecipeError(
             'init = "loftq" makes up for rounding to 4 bits, and no adapted layer of the base '
-            f"({adapted.handle.quantized}) is in 4 bits",
+            f"({adapted.handle.quantized}) is in nf4 or fp4",
             fix='Set use = "nf4" or "fp4" in [quantizer], or init = "default".',
         )
     whole = before = after = 0.0
