@@ -1,0 +1,263 @@
+"""Whole runs of PPO on the tiny model: they learn, resume to the same bits, and stop where they must."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+import torch
+
+from tunesmith import Context, DataError, NumericalError, PluginError, RecipeError
+from tunesmith.artifact import load_artifact
+from tunesmith.store import checkpoints, damage
+
+PROMPTS = [{"prompt": f"{a}{b}"} for a in "abcdefgh" for b in "xy"]
+REWARD = """
+def share(prompts, completions, rows):
+    return [sum(c in "abcdefghijklmnop" for c in text) / max(len(text), 1) for text in completions]
+
+def length(prompts, completions, rows):
+    assert all(row["prompt"] == prompt for prompt, row in zip(prompts, rows))
+    return [float(len(text)) for text in completions]
+
+def nan(prompts, completions, rows):
+    return [float("nan") if prompt == "ax" else 1.0 for prompt in prompts]
+
+def short(prompts, completions, rows):
+    return [1.0]
+
+def raises(prompts, completions, rows):
+    if "ax" in prompts:
+        raise ValueError("no answer to ax")
+    return [0.0] * len(prompts)
+
+CALLS = []
+
+def breaks_later(prompts, completions, rows):
+    CALLS.append(1)
+    return [0.0] * len(prompts) if len(CALLS) < 3 else None
+"""
+SETTINGS = {
+    "use": "ppo",
+    "reward": "./reward.py:share",
+    "learning_rate": 0.01,
+    "batch_size": 8,
+    "micro_batch_size": 4,
+    "max_new_tokens": 4,
+    "num_ppo_epochs": 2,
+    "max_steps": 3,
+    "save_steps": 1,
+    "missing_eos_reward": "own",
+}
+
+
+class Runs:
+    def __init__(self, house):
+        self.house = house
+        house.rows(PROMPTS)
+        (house.folder / "reward.py").write_text(REWARD)
+
+    def sets(self, *more, **settings):
+        values = {key: value for key, value in {**SETTINGS, **settings}.items() if value is not None}
+        table = ",".join(f"{key}={json.dumps(value)}" for key, value in values.items())
+        return (f"trainer={{{table}}}", "evaluate=[]", "data.validation=0", *more)
+
+    def run(self, *more, **settings):
+        return self.house.run(*self.sets(*more, **settings))
+
+
+@pytest.fixture
+def runs(house):
+    return Runs(house)
+
+
+def logged(run):
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def weights(run):
+    return hashlib.sha256((run / "artifact" / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def same(line):
+    return {key: value for key, value in line.items() if key not in ("time", "seconds")}
+
+
+def test_a_run_keeps_an_adapter_and_says_what_it_measured(runs):
+    run = runs.run()
+    assert not damage(run.folder / "artifact")
+    lines = logged(run.folder)
+    assert [line["step"] for line in lines] == [1, 2, 3]
+    assert {
+        "loss", "policy_loss", "value_loss", "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl",
+        "explained_variance", "length", "ended", "learning_rate",
+    } <= set(lines[0])  # fmt: skip
+    assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-4), "the reference is the policy before it is trained"
+    assert lines[2]["kl"] > 0
+    ledger = run.results["main"].ledger
+    assert (ledger["trained"], ledger["dropped"]) == (16, 0)
+
+
+@pytest.mark.parametrize("step", [1, 2])
+@pytest.mark.parametrize("settings", [{}, {"kl_control": "adaptive", "kl_target": 0.01, "num_mini_batches": 2}])
+def test_a_stopped_run_resumes_to_the_same_bits(runs, step, settings):
+    whole = runs.run(**settings)
+    part = runs.house.stopped(step, *runs.sets(**settings))
+    assert json.loads((part / "state.json").read_text())["status"] == "stopped"
+    runs.house.resume(part)
+    assert weights(part) == weights(whole.folder)
+    assert [same(line) for line in logged(part)] == [same(line) for line in logged(whole.folder)]
+
+
+def trained(run):
+    from safetensors.torch import load_file
+
+    return load_file(str(run.folder / "artifact" / "adapter_model.safetensors"))
+
+
+@pytest.mark.parametrize("settings", [{"learning_rate": 0.0}, {"cliprange": 0.0, "cliprange_value": 0.0}])
+def test_without_a_rate_or_without_a_clip_range_nothing_moves(runs, settings):
+    run = runs.run("adapter.dropout=0.0", reward="./reward.py:length", **settings)
+    assert logged(run.folder)[0]["reward"] > 0
+    assert all(not tensor.any() for name, tensor in trained(run).items() if "lora_B" in name)
+    assert [line["kl"] for line in logged(run.folder)] == pytest.approx([0.0] * 3, abs=1e-5)
+
+
+def test_the_reward_rises_on_a_reward_that_is_known_in_closed_form(runs):
+    run = runs.run(
+        "adapter.dropout=0.0",
+        max_steps=12,
+        batch_size=32,
+        micro_batch_size=32,
+        save_steps=100,
+        learning_rate=0.03,
+        num_ppo_epochs=4,
+        missing_eos_reward=None,
+        kl_coef=0.01,
+        temperature=1.0,
+    )
+    lines = logged(run.folder)
+    assert lines[-1]["reward_with_penalties"] > lines[0]["reward_with_penalties"] + 0.2, [
+        (line["reward"], line["reward_with_penalties"], line["kl"], line["ended"]) for line in lines
+    ]
+
+
+def model_of(house):
+    """The model folder as the recipe writes it."""
+    return (house.folder / "recipe.toml").read_text().split("source = ")[1].split("\n")[0]
+
+
+def test_a_reward_model_scores_at_the_last_token(runs):
+    model = model_of(runs.house)
+    run = runs.run(f"models.reward.source={model}", reward=None, max_steps=1)
+    (line,) = logged(run.folder)
+    assert line["reward"] != 0.0
+    valued = runs.run(
+        f"models.reward.source={model}", f"models.value.source={model}", reward=None, max_steps=2, num_mini_batches=2
+    )
+    first, second = logged(valued.folder)
+    assert first["reward"] == pytest.approx(line["reward"], rel=1e-5)
+    assert second["value_loss"] != first["value_loss"]
+    with pytest.raises(RecipeError, match="there are two rewards"):
+        runs.run(f"models.reward.source={model}")
+    with pytest.raises(RecipeError, match="there is no reward"):
+        runs.run(reward=None)
+
+
+def test_a_run_with_a_value_model_resumes_to_the_same_bits(runs):
+    house = runs.house
+    model = model_of(house)
+    sets = runs.sets(f"models.value.source={model}", "adapter.rank=2")
+    whole = house.run(*sets)
+    part = house.stopped(2, *sets)
+    house.resume(part)
+    assert weights(part) == weights(whole.folder)
+    assert [same(line) for line in logged(part)] == [same(line) for line in logged(whole.folder)]
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "said"),
+    [
+        ("nan", NumericalError, r"gave nan for the answer to row rows.jsonl:\d+"),
+        ("short", PluginError, "gave 1 numbers for 8 answers"),
+        ("raises", PluginError, r"failed on row rows.jsonl:1: ValueError: no answer to ax"),
+    ],
+)
+def test_a_reward_function_that_fails_is_named_with_its_row(runs, name, error, said):
+    with pytest.raises(error, match=said):
+        runs.run(reward=f"./reward.py:{name}", batch_size=8 if name == "short" else 16)
+    assert not (runs.house.newest() / "artifact").exists()
+
+
+def test_what_was_learned_before_a_reward_function_failed_is_kept(runs):
+    with pytest.raises(PluginError, match="TypeError"):
+        runs.run(reward="./reward.py:breaks_later", save_steps=10)
+    (kept,) = checkpoints(runs.house.newest() / "checkpoints")
+    assert kept.name == "step-000002"
+    assert not damage(kept)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("./reward.py", "does not name a function"),
+        ("./absent.py:score", "there is no file"),
+        ("./reward.py:scores", r"reward.py has no 'scores'"),
+        ("no_such_module_here:score", "there is no module"),
+    ],
+)
+def test_a_reward_that_is_not_there_is_refused_by_the_plan(runs, reference, said):
+    with pytest.raises(RecipeError, match=said):
+        runs.run(reward=reference)
+    assert not (runs.house.folder / "runs").exists()
+
+
+def test_prompts_without_room_for_an_answer_are_dropped_or_refused(runs):
+    runs.house.rows([*PROMPTS, {"prompt": "a" * 30}])
+    run = runs.run("run.max_lost_rows=0.1", max_length=20, max_steps=1)
+    ledger = run.results["main"].ledger
+    assert (ledger["trained"], ledger["dropped"]) == (16, 1)
+    with pytest.raises(DataError, match="none of the 17 rows can be used"):
+        runs.run(max_length=5)
+    with pytest.raises(RecipeError, match="the model takes 1024 tokens"):
+        runs.run(max_length=5000)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "ab", "completion": "cd"},
+        {"messages": [{"role": "user", "content": "ab"}, {"role": "assistant", "content": "cd"}]},
+    ],
+)
+def test_the_prompts_of_other_rows_serve_too(runs, row):
+    runs.house.rows(
+        [{key: row[key] for key in row}] * 1 + [json.loads(json.dumps(row).replace("ab", c)) for c in "xyz"]
+    )
+    run = runs.run(max_steps=1, batch_size=4, reward="./reward.py:share")
+    assert run.results["main"].ledger["trained"] == 4
+
+
+def test_training_ends_at_the_bound_of_the_divergence(runs):
+    run = runs.run(max_kl=1e-3, max_steps=6, learning_rate=0.05)
+    result = run.results["main"]
+    assert result.facts["stopped_on_kl"]["kl"] > 1e-3
+    assert result.training["steps"] < 6
+    held = runs.run(target_kl=1e-9, num_ppo_epochs=4, max_steps=1, reward="./reward.py:length")
+    assert logged(held.folder)[0]["updates"] == 2, "the first update starts from a ratio of 1"
+
+
+def test_an_unsound_policy_stops_the_run_and_leaves_the_last_good_checkpoint(runs):
+    with pytest.raises(NumericalError):
+        runs.run(learning_rate=1e30, max_grad_norm=0.0, max_steps=4)
+    assert len(checkpoints(runs.house.newest() / "checkpoints")) <= 1
+
+
+def test_the_artifact_gives_back_the_policy(runs):
+    run = runs.run()
+    adapted = load_artifact(run.folder / "artifact", runs.house.make_registry(), Context(device="cpu"))
+    ids = torch.tensor([[5, 6, 7]])
+    after = adapted.model(ids).logits
+    with adapted.disabled() as base:
+        assert not torch.equal(base(ids).logits, after)

@@ -1,0 +1,88 @@
+"""Rows to prompts: which can be answered, and in which order they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tunesmith import Context, Dataset, ModelHandle
+from tunesmith_transformers.batching import EpochSampler
+from tunesmith_transformers.tokens import Unusable, column_values, prompt_ids
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One row as PPO uses it.
+
+    Args:
+        row: its name.
+        ids: what the model goes on from.
+        given: the prompt as the data has it: text, or messages.
+        source: the whole row, for reward functions.
+        columns: what the model takes besides tokens.
+    """
+
+    row: str
+    ids: tuple[int, ...]
+    given: Any
+    source: Mapping[str, Any]
+    columns: Mapping[str, int]
+
+
+def encode_prompts(
+    data: Dataset, handle: ModelHandle, max_new_tokens: int, max_length: int | None, context: Context
+) -> list[Prompt]:
+    """The rows' prompts; those without one and those that leave no room for an answer go to the ledger.
+
+    Args:
+        max_length: longest prompt with its answer, in tokens.
+
+    Raises:
+        DataError: too many rows are lost, or the rows need a chat template and there is none.
+    """
+    prompts = []
+    for name, row in data.train:
+        try:
+            ids = prompt_ids(row, data.type, handle.tokenizer)
+            if not ids:
+                raise Unusable("the prompt is empty")
+            if max_length is not None and len(ids) + max_new_tokens > max_length:
+                raise Unusable(f"the prompt and max_new_tokens = {max_new_tokens} are over max_length = {max_length}")
+        except Unusable as error:
+            context.ledger.drop(name, str(error))
+            continue
+        prompts.append(Prompt(name, tuple(ids), _given(row), row, column_values(row, handle.columns)))
+    context.check_rows()
+    context.ledger.trained = len(prompts)
+    return prompts
+
+
+def _given(row: Mapping[str, Any]) -> Any:
+    if "prompt" in row:
+        return row["prompt"]
+    messages = list(row["messages"])
+    while messages and messages[-1]["role"] == "assistant":
+        messages.pop()
+    return messages
+
+
+class Order:
+    """Which prompts each step answers: by seed and step alone, so that a resumed run goes on as it would have.
+
+    Detail 21: every prompt comes once before one comes again, and then in a new order.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int) -> None:
+        self.count = count
+        self.batch_size = batch_size
+        self._sampler = EpochSampler([1] * count, batch_size, seed, grouped=False)
+
+    def of_step(self, step: int) -> list[int]:
+        """Indices of the prompts of a step, counted from 1."""
+        places = range((step - 1) * self.batch_size, step * self.batch_size)
+        orders: dict[int, Sequence[int]] = {}
+        for epoch in {place // self.count for place in places}:
+            self._sampler.set_epoch(epoch)
+            orders[epoch] = list(self._sampler)
+        return [orders[place // self.count][place % self.count] for place in places]
