@@ -154,8 +154,8 @@ class Model(Component):
     """Optional `"package.module:callable"`, called as `tokenizer(settings, context)`: returns the model's
     tokenizer without loading its weights. `tunesmith data show --mask` needs it."""
     skeleton: str | Callable[..., Any] = ""
-    """Optional `"package.module:callable"`, called as `skeleton(settings, context, head)`: returns a `ModelHandle` whose
-    parameters have shapes and no values (torch's meta device). `tunesmith plan --probe` then reads no weights."""
+    """Optional `"package.module:callable"`, called as `skeleton(settings, context, head)`: returns a `ModelHandle`
+    whose parameters have shapes and no values (torch's meta device). `tunesmith plan --probe` then reads no weights."""
 
     def _references(self) -> tuple[str, ...]:
         return (*super()._references(), "quantized", "tokenizer", "skeleton")
