@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tunesmith.artifact import read_line
-from tunesmith.console.opened import AsJson, RunPath, StageName, artifact_of
+from tunesmith.console.opened import AsJson, RunPath, StageName, artifact_of, plugin_files_of
 from tunesmith.console.out import next_steps, note, print_json
 from tunesmith.console.paint import clean
 from tunesmith.console.progress import reporter
@@ -18,8 +18,6 @@ from tunesmith.console.talk import Sampling, Talk
 from tunesmith.console.voices import Voice, open_voice, open_voices
 from tunesmith.context import Context
 from tunesmith.errors import DataError, UsageError
-from tunesmith.folder import MANIFEST
-from tunesmith.run import reopen
 
 
 def chat(
@@ -89,7 +87,8 @@ def _voice(
     ctx: typer.Context, run: Path, others: Sequence[str], *, base: bool, stage: str | None, device: str
 ) -> Voice:
     artifact = artifact_of(run, stage)
-    registry = ctx.obj.registry(_plugin_files(run, *(Path(other.rpartition("=")[2]) for other in others)))
+    runs = [run, *(Path(other.rpartition("=")[2]) for other in others)]
+    registry = ctx.obj.registry(list(dict.fromkeys(file for path in runs for file in plugin_files_of(path))))
     line = read_line(artifact, registry)
     if line.head != "causal-lm":
         raise DataError(
@@ -110,16 +109,6 @@ def _row(pairs: Sequence[str]) -> dict[str, str]:
         if not pair.partition("=")[0] or "=" not in pair:
             raise UsageError(f"--row {pair!r} does not read KEY=VALUE", fix="Example: --row task=summarise")
     return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
-
-
-def _plugin_files(*paths: Path) -> list[Path]:
-    """The local plugins of the runs that `paths` are, or are in."""
-    found: list[Path] = []
-    for path in paths:
-        places = (path.absolute(), *path.absolute().parents[:3])
-        run = next((place for place in places if (place / MANIFEST).is_file()), None)
-        found += reopen(run)[1].plugin_files if run else []
-    return list(dict.fromkeys(found))
 
 
 def _converse(talk: Talk, voice: Voice) -> None:
