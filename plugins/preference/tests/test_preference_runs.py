@@ -31,3 +31,33 @@ def test_a_run_learns_and_a_stopped_one_ends_in_the_same_bits(recipes, logged, w
     lines = [[{**line, "tokens_per_second": 0} for line in logged(run)] for run in (part, whole.folder)]
     assert [line["step"] for line in lines[0]] == [1, 2, 3, 4, 5, 6]
     assert lines[0] == lines[1]
+
+
+@pytest.mark.parametrize("merged", [True, False])
+def test_after_a_tuned_stage_the_policy_starts_at_its_reference(recipes, logged, merged):
+    house = recipes.house
+    recipe = house.folder / "recipe.toml"
+    top, rest = recipe.read_text().split("[model]")
+    rest = rest.partition("[[evaluate]]")[0]
+    for table in ("data", "adapter", "trainer"):
+        rest = rest.replace(f"[{table}]", f"[stages.sft.{table}]")
+    adapter = '[stages.dpo.adapter]\nuse = "lora"\nrank = 2' if merged else ""
+    recipe.write_text(
+        f"""{top}[stages.sft.model]{rest}
+        [stages.dpo.model]
+        from = "sft"
+        [stages.dpo.data]
+        use = "jsonl"
+        path = "pairs.jsonl"
+        {adapter}
+        [stages.dpo.trainer]
+        use = "dpo"
+        max_steps = 2
+        """
+    )
+    (house.folder / "pairs.jsonl").write_text((house.folder / "rows.jsonl").read_text())
+    house.rows([{"prompt": f"{a}+1=", "completion": str(a + 1)} for a in range(12)])
+    run = house.run()
+    first = next(line["loss"] for line in logged(run.folder) if line["stage"] == "dpo")
+    gap = run.results["dpo"].facts["reference"]["nats_a_token_from_the_policy_at_the_start"]
+    assert (first, gap) == (pytest.approx(math.log(2), abs=1e-6), pytest.approx(0, abs=1e-6))

@@ -85,8 +85,8 @@ class Reference:
         context.facts["reference"] = {"nats_a_token_from_the_policy_at_the_start": apart}
         if apart > APART:
             context.reporter.warn(
-                f"the policy does not start at its reference: they differ by {apart:.3g} nats a token. To start there, "
-                'merge the earlier stage (`carry = "merge"` and a new [adapter]), or name it as [models.reference] too'
+                f"the policy does not start at its reference: they differ by {apart:.3g} nats a token, because "
+                "[models.reference] names another model, or the adapter does not start as the identity"
             )
 
     def _batch(self, rows: Sequence[Encoded]) -> torch.Tensor:
