@@ -105,6 +105,8 @@ def _surroundings(wanted: str, context: Context) -> tuple[str, torch.dtype]:
     """
     device = choose_device(context.device)
     kind = device.partition(":")[0]
+    # it regrets a kernel for packed weights, which are not used here (tunesmith_transformers.quantized.keep_layout)
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     try:
         import bitsandbytes
     except Exception as error:  # a native library that does not load raises many kinds

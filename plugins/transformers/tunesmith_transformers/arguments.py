@@ -57,7 +57,9 @@ def build(kind: type[Any], settings: TrainingSettings, context: Context, device:
     if not names & set(settings.arguments):
         values |= dict.fromkeys(names, settings.activation_checkpointing)
     values |= settings.arguments
-    values["optim"] = chosen(settings, str(device))[0]  # what the plan has said
+    values["optim"], replaced = chosen(settings, str(device))
+    if replaced:
+        context.reporter.say(replaced)
     try:
         return kind(**values)
     except (TypeError, ValueError) as error:
