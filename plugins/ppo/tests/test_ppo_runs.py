@@ -261,3 +261,29 @@ def test_the_artifact_gives_back_the_policy(runs):
     after = adapted.model(ids).logits
     with adapted.disabled() as base:
         assert not torch.equal(base(ids).logits, after)
+
+
+def test_a_policy_that_goes_on_from_a_stage_is_compared_with_that_stage(runs):
+    house = runs.house
+    model = model_of(house)
+    house.rows([{"prompt": row["prompt"], "completion": "ab"} for row in PROMPTS])
+    head = (house.folder / "recipe.toml").read_text().split("[model]")[0]
+    trainer = ", ".join(f"{key} = {json.dumps(value)}" for key, value in {**SETTINGS, "max_steps": 2}.items())
+    (house.folder / "recipe.toml").write_text(
+        f"""{head}
+[stages.sft]
+model.source = {model}
+data = {{ use = "jsonl", path = "rows.jsonl" }}
+adapter = {{ use = "lora", rank = 4 }}
+trainer = {{ use = "sft", learning_rate = 0.05, batch_size = 4, max_steps = 4 }}
+[stages.ppo]
+models.policy.from = "sft"
+models.reward.source = {model}
+data = {{ use = "jsonl", path = "rows.jsonl" }}
+trainer = {{ {trainer.replace('reward = "./reward.py:share", ', "")} }}
+"""
+    )
+    run = house.run()
+    first, second = logged(run.folder)[-2:]
+    assert first["kl"] == pytest.approx(0.0, abs=1e-4), "the tuned model, and not the bare base, is the reference"
+    assert second["kl"] != first["kl"]
