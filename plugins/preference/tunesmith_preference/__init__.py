@@ -52,6 +52,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments=ARGUMENTS,
         preview=PREVIEW,
+        check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
         name="kto",
@@ -63,6 +64,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("unpaired-preference",),
         arguments=ARGUMENTS,
         preview="tunesmith_preference.preview:answers",
+        check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
         name="orpo",
@@ -74,6 +76,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments=ARGUMENTS,
         preview=PREVIEW,
+        check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
         name="cpo",
@@ -85,6 +88,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments=ARGUMENTS,
         preview=PREVIEW,
+        check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
         name="simpo",
@@ -96,6 +100,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments=ARGUMENTS,
         preview=PREVIEW,
+        check="tunesmith_transformers.optimizers:check",
     )
 
 

@@ -6,10 +6,16 @@ from pathlib import Path
 
 from tunesmith import RecipeError
 from tunesmith_preference.settings import DpoSettings
+from tunesmith_transformers import optimizers
 
 
-def dpo(settings: DpoSettings, folder: Path) -> None:
-    """Raises RecipeError for losses, weights and smoothing that do not go together."""
+def dpo(settings: DpoSettings, folder: Path, device: str) -> list[str]:
+    """What the optimizer will be.
+
+    Raises:
+        RecipeError: losses, weights and smoothing do not go together, or the optimizer cannot be had.
+        MissingError: the optimizer's package is not installed.
+    """
     names = (settings.loss_type,) if isinstance(settings.loss_type, str) else settings.loss_type
     if settings.loss_weights and len(settings.loss_weights) != len(names):
         raise RecipeError(
@@ -21,3 +27,4 @@ def dpo(settings: DpoSettings, folder: Path) -> None:
             'loss_type = "exo_pair" takes the logarithm of label_smoothing, which is 0',
             fix="Set label_smoothing = 0.001 in [trainer].",
         )
+    return optimizers.check(settings, folder, device)

@@ -23,6 +23,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments="transformers.training_args:TrainingArguments",
         preview="tunesmith_reward.preview:preview",
+        check="tunesmith_transformers.optimizers:check",
     )
 
 
