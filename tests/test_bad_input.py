@@ -65,7 +65,7 @@ def test_a_recipe_that_is_no_toml(house: Any) -> None:
         ({"trainer.use": "ppo"}, "tunesmith-ppo"),
         ({"quantizer": {"use": "nf4"}}, "tunesmith-qlora"),
         ({"evaluate": [{"use": "classification"}]}, "tunesmith-classify"),
-        ({"export": [{"use": "gguf"}]}, "tunesmith-export"),
+        ({"export": [{"use": "merge"}]}, "tunesmith-export"),
         ({"data.use": "parquet"}, "tunesmith-data"),
         ({"preset": "qlora"}, "tunesmith-qlora"),
     ],
