@@ -28,9 +28,7 @@ def recipe(steps: int, rows: int, source: str) -> dict[str, Any]:
 def main(steps: int, rows: int, source: str) -> None:
     shared = recipe(steps, rows, source)
     sides = {"LoRA": measured("run", shared), "QLoRA": measured("run", {**shared, "preset": "qlora"})}
-    print(
-        "| | before | 95 % interval | after | 95 % interval | tokens/s | peak memory | bits a parameter |"
-    )
+    print("| | before | 95 % interval | after | 95 % interval | tokens/s | peak memory | bits a parameter |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, found in sides.items():
         before, after, bits = found["before"], found["after"], found["quantization"]

@@ -38,7 +38,8 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, c
     sums, counts = row_losses(handle, encoded, settings.batch_size, context)
     value, low, high = bootstrap_ratio(sums, counts, seed=context.seed, transform=math.exp)
     per_row = tuple(total / count for total, count in zip(sums, counts, strict=True))
-    measure = Measure(value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row, weights=tuple(counts))
+    weights = tuple(counts)
+    measure = Measure(value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row, weights=weights)
     return Evaluation(measures={"perplexity": measure})
 
 
