@@ -16,12 +16,12 @@ from typing import Any
 
 from tunesmith.adapted import Adapted, ModelHandle, ModuleAdapted, Quantization
 from tunesmith.context import Context
-from tunesmith.errors import DataError, PluginError
+from tunesmith.errors import DataError, PluginError, RecipeError
 from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.plan import RolePlan, Use
 from tunesmith.recipe import Recipe, check_settings
 from tunesmith.registry import Registry
-from tunesmith.store import commit_folder, verify
+from tunesmith.store import DIGESTS, commit_folder, sha256_file, verify
 
 CARD = "tunesmith.json"
 PARENT = "parent"
@@ -79,7 +79,7 @@ def read_line(artifact: Path, registry: Registry) -> Line:
         if described is None:
             uses[kind] = None
             continue
-        entry = registry.find(kind, described["name"], where=str(artifact / CARD))
+        entry = registry.find_again(kind, described["name"], described.get("distribution"), where=str(artifact / CARD))
         settings = check_settings(entry.component.settings, described["settings"], recipe, (kind,))
         uses[kind] = Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings)
     parent = artifact / PARENT if line.get("parent") else None
@@ -114,14 +114,26 @@ def read_card(artifact: Path) -> dict[str, Any]:
 def load_base(line: Line, registry: Registry, context: Context, *, dense: bool = False) -> ModelHandle:
     """Load and quantize; the weights are frozen, so that an adapter says what moves.
 
+    The adapter of an earlier stage is merged into the base in full precision, whatever it was trained over.
+
     Args:
         dense: leave quantizers out, that of a merged parent too.
     """
     context = context.with_(folder=line.folder)
     quantizer = None if dense else line.quantizer
     if line.parent is not None:
-        parent = load_artifact(line.parent, registry, context, dense=dense)
-        merging = read_line(line.parent, registry).adapter
+        earlier = read_line(line.parent, registry)
+        parent = _parent(line.parent, earlier, registry, context, dense=dense)
+        if earlier.quantizer and not dense:
+            context.reporter.say(
+                f"the earlier stage's adapter, trained over {earlier.quantizer.component.name}, is merged into the "
+                "base in full precision; this stage stands on dense weights"
+            )
+        elif parent.handle.quantized:
+            context.reporter.warn(
+                f"the base is stored as {parent.handle.quantized}: merging the earlier stage's adapter rounds it"
+            )
+        merging = earlier.adapter
         with guarded(merging) if merging else nullcontext():
             handle = _headed(replace(parent.handle, model=parent.merge()), line, context)
     else:
@@ -142,6 +154,25 @@ def load_base(line: Line, registry: Registry, context: Context, *, dense: bool =
     for parameter in handle.model.parameters():
         parameter.requires_grad_(False)
     return handle
+
+
+def _parent(artifact: Path, line: Line, registry: Registry, context: Context, *, dense: bool) -> Adapted:
+    """An earlier stage's model, to be merged: on the full base where it was trained over a quantized one.
+
+    Raises:
+        RecipeError: its adapter holds over the quantized base only.
+    """
+    try:
+        return load_artifact(artifact, registry, context, dense=dense or line.quantizer is not None)
+    except RecipeError as error:
+        if line.quantizer is None or dense:
+            raise
+        raise RecipeError(
+            f"the earlier stage's adapter cannot be merged into the base in full precision: {error.what}",
+            where=str(artifact),
+            details=error.details,
+            fix="Go on with that adapter (leave out [adapter] in this stage), or train the earlier stage otherwise.",
+        ) from error
 
 
 def _headed(handle: ModelHandle, line: Line, context: Context) -> ModelHandle:
@@ -187,6 +218,21 @@ def load_artifact(artifact: Path, registry: Registry, context: Context, *, dense
     verify(artifact)
     line = read_line(artifact, registry)
     handle = load_base(line, registry, context, dense=dense)
+    check_base(artifact, handle)
+    adapted = adapt(handle, line.adapter, context.with_(folder=line.folder, fresh=False))
+    if line.adapter:
+        with guarded(line.adapter):
+            adapted.load(artifact)
+    adapted.model.eval()
+    return adapted
+
+
+def check_base(artifact: Path, handle: ModelHandle) -> None:
+    """Check that a loaded base is the one that an artifact was made for.
+
+    Raises:
+        DataError: it is another one.
+    """
     expected = read_card(artifact)["base"]["digest"]
     if handle.digest != expected:
         raise DataError(
@@ -195,12 +241,12 @@ def load_artifact(artifact: Path, registry: Registry, context: Context, *, dense
             details=[f"made for {expected[:16]}", f"the source now holds {handle.digest[:16]} ({handle.source})"],
             fix="Restore the base model that the run used.",
         )
-    adapted = adapt(handle, line.adapter, context.with_(folder=line.folder, fresh=False))
-    if line.adapter:
-        with guarded(line.adapter):
-            adapted.load(artifact)
-    adapted.model.eval()
-    return adapted
+
+
+def parent_digest(artifact: Path) -> str:
+    """What tells one merged earlier stage from another: the digest over its digests; `none` without one."""
+    path = artifact / PARENT / DIGESTS
+    return sha256_file(path)[:16] if path.is_file() else "none"
 
 
 def commit(target: Path, line: Line, adapted: Adapted, card: Mapping[str, Any], text: str) -> Path:
