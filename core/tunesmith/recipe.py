@@ -56,12 +56,14 @@ class Recipe:
         tree: the merged tables.
         lines: line numbers of the file's keys.
         origins: for keys that are not from the file: `preset NAME` or `--set`.
+        left_out: by table, what of a preset does not apply, because the recipe uses another component there.
     """
 
     tree: dict[str, Any]
     path: Path | None = None
     lines: dict[KeyPath, int] = field(default_factory=dict)
     origins: dict[KeyPath, str] = field(default_factory=dict)
+    left_out: dict[KeyPath, str] = field(default_factory=dict)
     base: Path | None = None
 
     @property
@@ -279,5 +281,8 @@ def _merge_below(recipe: Recipe, tree: dict[str, Any], below: Mapping[str, Any],
             recipe.origins[place] = origin
         elif isinstance(tree[key], dict) and isinstance(value, Mapping):
             if "use" in value and tree[key].get("use", value["use"]) != value["use"]:
+                lost = ", ".join(f"{name} = {item!r}" for name, item in value.items() if name != "use")
+                if lost:
+                    recipe.left_out[place] = f"{origin} sets {lost} for {value['use']!r} only, so not here"
                 continue
             _merge_below(recipe, tree[key], value, place, origin)

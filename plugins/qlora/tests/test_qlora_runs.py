@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tunesmith import MissingError, RecipeError
+from tunesmith import MissingError, RecipeError, Registry
 from tunesmith.artifact import load_artifact
 from tunesmith.context import Context
 from tunesmith.plan import make_plan
@@ -153,3 +153,15 @@ def test_a_method_that_cannot_be_loaded_here_is_refused_with_the_reason(house, t
     with pytest.raises(MissingError, match=f"stored quantized \\({method}\\), which needs {needs}") as caught:
         planned(house, f"model.source={folder}")
     assert caught.value.exit_code == 69
+
+
+def test_the_plan_says_what_of_the_preset_does_not_apply_under_another_trainer(house):
+    recipe = read(house.folder / "recipe.toml", (*PRESET, "trainer.use=cpo", "trainer.save_steps=2"))
+    said = notes(make_plan(recipe, Registry.discover()))
+    assert any("preset qlora sets optim = 'paged_adamw_32bit' for 'sft' only, so not here" in note for note in said)
+
+
+def test_a_module_to_skip_that_is_not_there_is_refused(house):
+    with pytest.raises(RecipeError, match="skip_modules names 'k_prj'") as caught:
+        house.run("quantizer.use=nf4", 'quantizer.skip_modules=["k_prj"]')
+    assert "k_proj" in str(caught.value.details)

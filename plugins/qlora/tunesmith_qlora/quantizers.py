@@ -54,10 +54,11 @@ def int8(settings: Int8Settings, context: Context) -> Quantization:
             llm_int8_threshold=settings.threshold,
             llm_int8_skip_modules=_skipped(settings.skip_modules),
         ),
-        "dtype": dtype,
+        **({} if settings.compute_dtype == "auto" else {"dtype": dtype}),  # else [model] dtype holds
     }
     rounding = "" if dtype == torch.float16 else "; inputs pass through float16 on their way to int8"
-    said = f"int8: other weights in {_named(dtype)} on {device}, outliers over {settings.threshold:g} apart{rounding}"
+    others = "as [model] has them" if settings.compute_dtype == "auto" else f"in {_named(dtype)}"
+    said = f"int8: other weights {others} on {device}, outliers over {settings.threshold:g} apart{rounding}"
     return _quantization("int8", options, said, settings.skip_modules, context)
 
 
@@ -150,6 +151,16 @@ def _check(model: Any, name: str, skipped: tuple[str, ...]) -> None:
             details=[f"left dense: {', '.join(skipped)}"] if skipped else [],
             fix="Leave out [quantizer]; its weights are not held in linear layers.",
         )
+    from torch import nn
+
+    linear = [key for key, module in model.named_modules() if isinstance(module, nn.Linear)]
+    for wanted in skipped:
+        if not any(key.endswith(wanted) for key in linear):
+            raise RecipeError(
+                f"skip_modules names {wanted!r}, and no linear layer of {type(model).__name__} ends so",
+                details=[f"linear layers: {', '.join(sorted({key.rpartition('.')[2] for key in linear}))}"],
+                fix="Mend skip_modules in [quantizer].",
+            )
     head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
     if any(layer is head for layer in layers.values()):
         own = next(key for key, layer in layers.items() if layer is head)
