@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,10 @@ class StageRun:
         self.result.after = self._timed("evaluate after", lambda: self._evaluate(main, data))
         self._timed("commit", lambda: self._commit(main))
         context = self.context.with_(rows=lambda: data)
-        self.result.exports = [str(export(use, self.result.artifact, context)) for use in self.stage.exporters]
+        for use in self.stage.exporters:
+            made = self._timed(f"export {use.component.name}", partial(export, use, self.result.artifact, context))
+            self.result.exports.append(str(made))
+        self.context.check_stop("commit")  # a run that was asked to stop is never done, whenever that was
         self.result.facts = dict(self.context.facts)
         first = next(iter(main.model.parameters()), None)
         self.result.memory = peak_memory(str(getattr(first, "device", "cpu")))

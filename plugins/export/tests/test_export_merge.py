@@ -198,8 +198,8 @@ def test_a_model_that_answers_nan_is_never_within_the_limits() -> None:
 
 def test_the_order_of_positions_does_not_depend_on_the_batches(bench: Any, tiny_handle: Any) -> None:
     rows = held_out(tiny_handle, MergeSettings(), bench.context)
-    one = predictions(tiny_handle, tiny_handle.model, rows, 24)
-    other = predictions(tiny_handle, tiny_handle.model, rows, 1)
+    one = predictions(tiny_handle.model, rows, tiny_handle.tokenizer.pad_token_id, 24)
+    other = predictions(tiny_handle.model, rows, tiny_handle.tokenizer.pad_token_id, 1)
     assert torch.allclose(one.logps, other.logps, atol=1e-4)
 
 

@@ -139,7 +139,8 @@ def _comparer(
         parity.missing = error.what
         return lambda model: None
     parity.rows, parity.tokens = len(rows), sum(sum(row.supervised) for row in rows)
-    return lambda model: predictions(handle, model, rows, settings.batch_size)
+    pad = handle.tokenizer.pad_token_id  # not the handle, which would keep the quantized model beside the full one
+    return lambda model: predictions(model, rows, pad, settings.batch_size)
 
 
 def _merged(adapted: Adapted, line: Line) -> Any:

@@ -74,14 +74,14 @@ def held_out(handle: ModelHandle, settings: MergeSettings, context: Context) -> 
     return [row for row in thinned if any(row.supervised)]
 
 
-def predictions(handle: ModelHandle, model: Any, rows: Sequence[Encoded], batch_size: int) -> Predictions:
+def predictions(model: Any, rows: Sequence[Encoded], pad: int, batch_size: int) -> Predictions:
     """What `model` predicts at the supervised positions of `rows`, in an order that depends on the rows alone."""
     model.eval()
     head = output_head(model)
     found, losses = [], []
     with torch.inference_mode():
         for batch in by_length([len(row.ids) for row in rows], batch_size):
-            inputs = collate([rows[index] for index in batch], handle.tokenizer.pad_token_id)
+            inputs = collate([rows[index] for index in batch], pad)
             labels = inputs.pop("labels")  # (B, T)
             wanted = torch.zeros_like(labels, dtype=torch.bool)
             wanted[:, :-1] = labels[:, 1:] != IGNORED  # position t predicts token t + 1

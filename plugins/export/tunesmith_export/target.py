@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from tunesmith import Context, RecipeError
-from tunesmith.artifact import CARD
+from tunesmith.artifact import CARD, read_card
 from tunesmith.store import DIGESTS
 from tunesmith_export.settings import ExportSettings
 
@@ -31,7 +32,7 @@ def target_of(name: str, artifact: Path, settings: ExportSettings, context: Cont
         raise RecipeError(
             f"{target} exists and is no earlier export", where=str(target), fix="Name a folder that is not there yet."
         )
-    again = settings.to is None and context.resume  # what this very stage wrote before it was interrupted
+    again = context.resume and _same_stage(target, artifact)  # what this very stage wrote before it was interrupted
     if not (settings.overwrite or again):
         raise RecipeError(
             f"{target} exists already",
@@ -39,6 +40,15 @@ def target_of(name: str, artifact: Path, settings: ExportSettings, context: Cont
             fix="Name another folder, or set overwrite = true to replace it.",
         )
     return target
+
+
+def _same_stage(folder: Path, artifact: Path) -> bool:
+    """Whether an export was made by the run and stage whose artifact this is."""
+    try:
+        made_of = json.loads((folder / MARK).read_text(encoding="utf-8"))["artifact"]
+        return all(made_of[key] == read_card(artifact)[key] for key in ("run", "stage", "fingerprint"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _is_export(folder: Path) -> bool:
