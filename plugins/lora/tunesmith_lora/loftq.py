@@ -78,7 +78,13 @@ def _dense(adapted: PeftAdapted, layers: Mapping[str, Any]) -> Iterator[tuple[st
             )
         packed = layer.get_base_layer().weight
         with safe_open(str(files[key]), framework="pt") as file:
-            yield name, file.get_tensor(key).to(packed.device, torch.float32)
+            weight = file.get_tensor(key)
+        if not weight.is_floating_point() or weight.shape != (layer.out_features, layer.in_features):
+            raise RecipeError(
+                f'init = "loftq" needs the dense weights of {name}, and {folder} stores them quantized',
+                fix='Give a model whose folder holds dense safetensors, or set init = "default".',
+            )
+        yield name, weight.to(packed.device, torch.float32)
 
 
 def _rounded(name: str, weight: torch.Tensor, layer: Any) -> torch.Tensor:
