@@ -6,10 +6,11 @@ from pathlib import Path
 
 from tunesmith import RecipeError
 from tunesmith_longlora import LongLoraSettings
+from tunesmith_transformers.words import layers, moves
 
 
-def check(settings: LongLoraSettings, folder: Path) -> None:
-    """A group can be halved.
+def check(settings: LongLoraSettings, folder: Path) -> tuple[str, ...]:
+    """What moves, in words; a group can be halved.
 
     Raises:
         RecipeError: its size is odd.
@@ -19,3 +20,6 @@ def check(settings: LongLoraSettings, folder: Path) -> None:
             f"group_size = {settings.group_size} is odd: half of the heads are shifted by half a group",
             fix=f"Set group_size = {settings.group_size + 1} in [adapter].",
         )
+    targets = "the attention" if settings.target_modules == "attention" else layers(settings.target_modules)
+    also = ", the norms" * settings.train_norms + ", the input embeddings" * settings.train_embeddings
+    return moves(f"updates of rank {settings.rank} of {targets}{also}")
