@@ -34,6 +34,11 @@ bench: $(VENV)/.setup
 	$(BIN)/python tests/bench/lines.py
 	$(BIN)/python tests/bench/sft_speed.py
 	$(BIN)/python tests/bench/long_attention.py
+	$(BIN)/python tests/bench/quantization_error.py
+	$(BIN)/python tests/bench/quantized.py
+	$(BIN)/python tests/bench/qlora.py
+	$(BIN)/python tests/bench/qlora_7b.py
+	$(BIN)/python tests/bench/ppo_learns.py
 	$(BIN)/python tests/bench/demo.py
 
 #: make setup  a virtual environment with the core, every plugin, and the tools
