@@ -1,4 +1,4 @@
-"""What only dense weights allow, refused over quantized ones in one sentence."""
+"""Dense and packed weights: what only dense ones allow, and how many values the packed ones stand for."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ def refuse_packed(model: Any, quantized: str, what: str, names: Collection[str] 
     packed = [
         name
         for name, parameter in model.named_parameters()
-        # a library's own class of parameter may call its codes a floating-point number, or integers
-        if (names is None or name in names)
-        and (type(parameter).__name__ != "Parameter" or not parameter.is_floating_point())
+        if (names is None or name in names) and is_packed(parameter)
     ]
     if names is None or packed:
         which = packed[0] if packed else "the base"
@@ -27,3 +25,26 @@ def refuse_packed(model: Any, quantized: str, what: str, names: Collection[str] 
             f"{what} needs dense weights, and {which} is quantized ({quantized})",
             fix="Leave out [quantizer], or train an adapter that stands beside the base, such as lora.",
         )
+
+
+def is_packed(parameter: Any) -> bool:
+    """Whether a parameter holds a quantizer's codes: such are of a library's own class, or integers."""
+    return type(parameter).__name__ != "Parameter" or not parameter.is_floating_point()
+
+
+def sizes(model: Any) -> dict[str, int]:
+    """How many values each parameter stands for, by name.
+
+    A packed tensor may hold several values in one of its own. A linear layer says how many there are: a value for each
+    of its inputs and outputs.
+    """
+    return {name: _size(model, name, parameter) for name, parameter in model.named_parameters()}
+
+
+def _size(model: Any, name: str, parameter: Any) -> int:
+    if is_packed(parameter):
+        above, _, last = name.rpartition(".")
+        layer = model.get_submodule(above)
+        if last == "weight" and hasattr(layer, "in_features") and hasattr(layer, "out_features"):
+            return int(layer.in_features * layer.out_features)
+    return int(parameter.numel())

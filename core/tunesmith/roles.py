@@ -16,6 +16,7 @@ from tunesmith import artifact
 from tunesmith.adapted import Adapted, DisabledView, ModelHandle
 from tunesmith.adapters import Adapters
 from tunesmith.context import Context
+from tunesmith.dense import sizes
 from tunesmith.errors import PluginError, TunesmithError
 from tunesmith.guard import guarded
 from tunesmith.plan import RolePlan, StagePlan, Use
@@ -31,7 +32,7 @@ class Roles:
     Args:
         models: by role, in the trainer's order.
         base: the main role's model before its adapter; None when it goes on with an earlier stage's.
-        counts: `trainable_parameters` and `parameters` of the last trainable role, for the stage's result.
+        counts: `trainable_parameters` and `parameters` of the main role, for the stage's result.
     """
 
     models: dict[str, Adapted] = field(default_factory=dict)
@@ -103,7 +104,9 @@ def load_roles(
         use = lines[name].adapter if name in lines else None
         if use and role.role.trainable:
             with guarded(use):
-                roles.counts = _trainable(role, roles.models[name], use, context)
+                counts = _trainable(role, roles.models[name], use, context)
+                if roles.models[name] is roles.main:
+                    roles.counts = counts
                 roles.models[name].check_data(data)
     return roles
 
@@ -250,6 +253,6 @@ def _trainable(role: RolePlan, adapted: Adapted, use: Use, context: Context) -> 
             "nothing to train",
             fix=f"Check its targets: `tunesmith plugins show {use.component.name}` lists its settings.",
         )
-    total = sum(p.numel() for p in adapted.model.parameters())
+    total = sum(sizes(adapted.model).values())
     context.reporter.say(f"training {moved:,} of {total:,} parameters ({moved / total:.2%})")
     return {"trainable_parameters": moved, "parameters": total}

@@ -13,6 +13,7 @@ from typing import Any
 from tunesmith import artifact
 from tunesmith.adapted import Adapted, ModelHandle
 from tunesmith.context import Context, Reporter, StopFlag
+from tunesmith.dense import sizes
 from tunesmith.guard import guarded, wrong_type
 from tunesmith.ledger import Ledger
 from tunesmith.memory import peak_memory
@@ -112,7 +113,7 @@ def _measure_base(plan: Plan, registry: Registry, context: Context, general: tup
     return {
         **found,
         "general": _measure_general(general, adapted, context) if general else {},
-        "parameters": sum(parameter.numel() for parameter in handle.model.parameters()),
+        "parameters": sum(sizes(handle.model).values()),
         "memory": peak_memory(str(getattr(first, "device", "cpu"))),
         "seconds": round(time.monotonic() - begun, 3),
     }

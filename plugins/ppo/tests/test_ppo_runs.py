@@ -170,6 +170,8 @@ def test_a_run_with_a_value_model_resumes_to_the_same_bits(runs):
     model = model_of(house)
     sets = runs.sets(f"models.value.source={model}", "adapter.rank=2")
     whole = house.run(*sets)
+    training = whole.results["main"].training  # of the policy, which is kept, and not of the value model
+    assert (training["trainable_parameters"], training["parameters"]) == (2_048, 35_168 + 2_048)
     part = house.stopped(2, *sets)
     house.resume(part)
     assert weights(part) == weights(whole.folder)
