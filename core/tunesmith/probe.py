@@ -1,6 +1,7 @@
 """What a plan would train: which parameters move and which stay, found on the adapted model itself.
 
-Where a model source can build its model without weights, none are read; otherwise the model is loaded.
+Where a model source can build its model without weights, none are read. Otherwise the model is loaded, as it is under
+a quantizer: which weights it packs is known only then.
 """
 
 from __future__ import annotations
@@ -10,12 +11,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tunesmith.adapted import Adapted, ModelHandle, Quantization
+from tunesmith.adapted import Adapted, ModelHandle
 from tunesmith.artifact import Line, adapt, load_base
 from tunesmith.context import Context, SilentReporter
+from tunesmith.dense import sizes
 from tunesmith.errors import PluginError
 from tunesmith.guard import guarded, wrong_type
-from tunesmith.plan import Plan, RolePlan, StagePlan
+from tunesmith.plan import Plan, RolePlan, StagePlan, Use
 from tunesmith.registry import Registry
 from tunesmith.spec import Model
 
@@ -45,15 +47,14 @@ class Probe:
 
     Args:
         loaded: whether the weights had to be read.
-        memory: bytes of the weights, and of gradients and two moments for what moves; None over a quantized base that
-            was not loaded. Activations come on top.
+        memory: bytes of the weights, and of gradients and two moments for what moves. Activations come on top.
     """
 
     role: str
     adapter: str
     groups: tuple[Group, ...]
     loaded: bool
-    memory: int | None
+    memory: int
 
     @property
     def moves(self) -> int:
@@ -101,7 +102,9 @@ def _line(plan: Plan, role: RolePlan, context: Context) -> Line:
     if role.stage is None:
         return Line(role.role.head, context.folder, role.model, role.quantizer, role.adapter)
     earlier = _line(plan, plan.stage(role.stage).main_role, context)
-    return replace(earlier, head=role.role.head, adapter=role.adapter if role.carry == "merge" else earlier.adapter)
+    if role.carry == "merge":  # into the base in full precision
+        return replace(earlier, head=role.role.head, quantizer=None, adapter=role.adapter)
+    return replace(earlier, head=role.role.head)
 
 
 def _probe(role: str, line: Line, registry: Registry, context: Context) -> Probe:
@@ -112,38 +115,40 @@ def _probe(role: str, line: Line, registry: Registry, context: Context) -> Probe
     inside = [name for name, module in adapted.model.named_modules() if module is adapted.handle.model]
     prefix = f"{inside[0]}." if inside and inside[0] else ""
     trainable = {id(parameter) for parameter in adapted.trainable().values()}
-    sizes, memory = {}, 0
+    counts, found, memory = sizes(adapted.model), {}, 0
     for name, parameter in adapted.model.named_parameters():
         moves = id(parameter) in trainable
-        sizes[name.removeprefix(prefix)] = (parameter.numel(), moves)
+        found[name.removeprefix(prefix)] = (counts[name], moves)
         memory += parameter.numel() * parameter.element_size() * (4 if moves else 1)
     name = line.adapter.component.name if line.adapter else ""
-    return Probe(role, name, grouped(sizes), loaded, memory if loaded or not line.quantizer else None)
+    return Probe(role, name, grouped(found), loaded, memory)
 
 
 def _unloaded(line: Line, context: Context) -> Adapted | None:
-    """The adapted model without weights; None where source or adapter need them."""
+    """The adapted model without weights; None where source, quantizer or adapter need them."""
     use = line.model
     assert use is not None
     assert isinstance(use.component, Model)
-    if not use.component.skeleton:
+    if not use.component.skeleton or line.quantizer or _stored_quantized(use, line):
         return None
     with guarded(use):
         handle = use.component.resolve("skeleton")(use.settings, context, line.head)
     if not isinstance(handle, ModelHandle):
         raise wrong_type(use, "ModelHandle", handle)
-    if line.quantizer:
-        with guarded(line.quantizer):
-            quantization = line.quantizer.call(line.quantizer.settings, context)
-        if not isinstance(quantization, Quantization):
-            raise wrong_type(line.quantizer, "Quantization", quantization)
-        handle = replace(handle, quantized=quantization.name)
     for parameter in handle.model.parameters():
         parameter.requires_grad_(False)
     try:
         return adapt(handle, line.adapter, context)
     except PluginError:  # it looks at values that are not there; loaded, it shows what is wrong, if anything
         return None
+
+
+def _stored_quantized(use: Use, line: Line) -> bool:
+    assert isinstance(use.component, Model)
+    if not use.component.quantized:
+        return False
+    with guarded(use):
+        return use.component.resolve("quantized")(use.settings, line.folder) is not None
 
 
 # --- grouping -------------------------------------------------------------------------------------

@@ -57,10 +57,9 @@ def draw(stage: str, probes: Sequence[Probe]) -> None:
                 f"{found.adapter} moves {found.moves:,} of {found.total:,} parameters ({found.moves / found.total:.2%})"
             )
         )
-        if found.memory is not None:
-            console.print(
-                safe(f"memory: {size(found.memory)} for weights, gradients and two moments; activations come on top")
-            )
+        console.print(
+            safe(f"memory: {size(found.memory)} for weights, gradients and two moments; activations come on top")
+        )
 
 
 def _modules(group: Group) -> str:
