@@ -18,6 +18,7 @@ from tunesmith_torchao.layers import FakeQuantizedLinear
 from tunesmith_torchao.qat import apply, parameters
 from tunesmith_torchao.quantizer import int4
 from tunesmith_torchao.tensors import int4_tensor
+from tunesmith_transformers.heads import check_head_trained, scores, with_head
 
 GROUP = 16
 SETTINGS = [QatSettings(group_size=GROUP), QatSettings(group_size=GROUP, rank=4)]
@@ -149,6 +150,37 @@ def test_without_a_rank_there_is_no_base_left(tiny_handle: ModelHandle, context:
     with pytest.raises(RecipeError, match="keeps no copy") as caught, apply(tiny_handle, WHOLE, context).disabled():
         pass
     assert "Set rank" in str(caught.value.fix)
+
+
+# --- under a new head ---------------------------------------------------------------------------
+def scalar(handle: ModelHandle, seed: int = 3) -> ModelHandle:
+    return with_head(copy.deepcopy(handle), "scalar", seed)
+
+
+def test_a_new_head_is_trained_kept_and_merged(tiny_handle: ModelHandle, context: Context, tmp_path: Path) -> None:
+    batch = {name: trial.make_batch()[name] for name in ("input_ids", "attention_mask")}
+    base = scalar(tiny_handle)
+    start = scores(base.model, batch)
+    expected = parameters(base.model, LOW)
+    adapted = apply(base, LOW, context)
+    assert sum(p.numel() for p in adapted.trainable().values()) == expected
+    check_head_trained(adapted)
+
+    optimizer = torch.optim.AdamW(adapted.trainable().values(), lr=1e-2)
+    for _ in range(3):
+        scores(adapted.model, batch).sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    with torch.no_grad():
+        trained = scores(adapted.model, batch)
+        with adapted.disabled() as model:
+            assert torch.equal(scores(model, batch), start)
+        assert torch.equal(scores(adapted.model, batch), trained)
+        adapted.save(tmp_path)
+        again = apply(scalar(tiny_handle, seed=4), LOW, context.with_(seed=9))
+        again.load(tmp_path)
+        assert torch.equal(scores(again.model, batch), trained)
+        assert torch.equal(scores(again.merge(), batch), trained)
 
 
 # --- what is refused --------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         summary="Quantization-aware training: the loss is that of the weights in int4; full or low-rank",
         factory="tunesmith_torchao.qat:apply",
         settings=QatSettings,
-        requires=("torch", "torchao", "tunesmith_full"),
+        requires=("torch", "torchao", "tunesmith_full", "tunesmith_transformers"),
         check="tunesmith_torchao.check:qat",
         identity=False,
         formula="tunesmith_torchao.qat:parameters",

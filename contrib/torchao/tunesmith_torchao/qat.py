@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,10 +15,16 @@ from tunesmith_full.adapters import full as train_everything
 from tunesmith_torchao import QatSettings
 from tunesmith_torchao.layers import FakeQuantizedLinear, replace
 from tunesmith_torchao.places import dense_layers
+from tunesmith_transformers.heads import head_modules
 
 
 class LowRank(Adapted):
-    """A frozen base whose layers compute with the int4 values of W + scale B A."""
+    """A frozen base whose layers compute with the int4 values of W + scale B A; a new head moves as it is."""
+
+    def __init__(self, handle: ModelHandle) -> None:
+        super().__init__(handle)
+        heads = [p for module in head_modules(handle.model).values() for p in module.parameters()]
+        self._heads = [(parameter, parameter.detach().clone()) for parameter in heads]
 
     def merge(self) -> Any:
         """The plain model whose layers hold their int4 values; `torchao-int4` gives the same model again."""
@@ -26,15 +32,18 @@ class LowRank(Adapted):
 
     @contextmanager
     def disabled(self) -> Iterator[Any]:
-        """The dense base model to the bit."""
+        """The dense base model to the bit, under its head as it was."""
         layers = list(_layers(self.model).values())
+        trained = [(parameter, parameter.detach().clone()) for parameter, _ in self._heads]
         for layer in layers:
             layer.active = False
+        _put(self._heads)
         try:
             yield self.model
         finally:
             for layer in layers:
                 layer.active = True
+            _put(trained)
 
 
 class Whole(Everything):
@@ -83,22 +92,30 @@ def apply(handle: ModelHandle, settings: QatSettings, context: Context) -> Adapt
     how = f"a rank-{rank} update inside" if rank else "every weight trained"
     context.reporter.say(f"qat: int4 in groups of {settings.group_size} on {len(layers)} linear layers, {how}")
     if rank:
+        for module in head_modules(handle.model).values():  # put there by the role, with random weights
+            module.requires_grad_(True)
         return LowRank(handle)
     train_everything(handle, FullSettings(), context)
     return Whole(handle, keep_base=False)
 
 
 def parameters(model: Any, settings: QatSettings) -> int:
-    """All parameters, or with a rank r: r (in + out) for each quantized layer."""
+    """All parameters, or with a rank r: r (in + out) for each quantized layer, and a new head's own."""
     if not settings.rank:
         return sum(parameter.numel() for parameter in model.parameters())
     handle = ModelHandle(model=model, tokenizer=None, source="", digest="")
     layers = dense_layers(handle, settings.skip_modules, settings.group_size, "adapter")
-    return sum(settings.rank * (layer.in_features + layer.out_features) for layer in layers.values())
+    low_rank = sum(settings.rank * (layer.in_features + layer.out_features) for layer in layers.values())
+    return low_rank + sum(p.numel() for head in head_modules(model).values() for p in head.parameters())
 
 
 def _layers(model: Any) -> dict[str, FakeQuantizedLinear]:
     return {name: module for name, module in model.named_modules() if isinstance(module, FakeQuantizedLinear)}
+
+
+def _put(values: Sequence[tuple[Any, Any]]) -> None:
+    for parameter, value in values:
+        parameter.data.copy_(value)
 
 
 def _plain(model: Any) -> Any:
