@@ -25,6 +25,7 @@ from tunesmith import Adapted, Context, NumericalError, RecipeError, TrainResult
 from tunesmith.store import checkpoints, commit_folder, newest_good, rotate
 from tunesmith_transformers import checkpoint
 from tunesmith_transformers.batching import ColumnCollator, EpochSampler, Rows
+from tunesmith_transformers.precision import check_trained
 from tunesmith_transformers.quantized import own_adapter
 
 
@@ -74,6 +75,7 @@ class Durable:
         self._tokens = self._logged_tokens = 0
         self._logged_at = time.monotonic()
         self._saved_step = -1
+        check_trained(adapted, context)
         with own_adapter(adapted.model):
             super().__init__(*args, **options)
         from transformers.trainer_callback import PrinterCallback, ProgressCallback

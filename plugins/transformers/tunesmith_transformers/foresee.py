@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,7 +15,8 @@ def expected_device(wanted: str) -> str:
     """The kind of device that a run will get: `auto` is the GPU where there is one that torch was built for."""
     if wanted != "auto":
         return wanted.partition(":")[0]
-    return "cuda" if torch_has_cuda() and any(sign.exists() for sign in GPU_SIGNS) else "cpu"
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    return "cuda" if torch_has_cuda() and not hidden and any(sign.exists() for sign in GPU_SIGNS) else "cpu"
 
 
 def torch_has_cuda() -> bool:

@@ -159,7 +159,7 @@ def choose_dtype(wanted: str, device: str) -> Any:
     if wanted != "auto":
         return getattr(torch, wanted)
     if device.startswith("cuda"):
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.float32
 
 
@@ -175,6 +175,8 @@ def quiet() -> None:
     # PEFT imports torchao where it is installed, which reports kernels of other devices and a renaming inside torch
     logging.getLogger("torchao").setLevel(logging.ERROR)
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+    # bitsandbytes misses a kernel that has no backward pass and is never used here: the layout that it takes is off
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl|accelerate)\.")
 
 
