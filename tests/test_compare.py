@@ -191,6 +191,19 @@ def test_a_base_that_cannot_be_measured_stops_everything(call: Call, place: Path
     assert not list((place / "runs" / "recipe-comparison").glob("*-001"))
 
 
+@pytest.mark.parametrize("damage", ["", "[1]", '{"fingerprints"', "whole"])
+def test_a_damaged_file_of_the_base_is_measured_again(call: Call, place: Path, damage: str) -> None:
+    words = ("compare", "recipe.toml", "--only", "move", "--json")
+    first = figures(call(*words))
+    path = place / "runs" / "recipe-comparison" / "base.json"
+    whole = json.loads(path.read_text())
+    path.write_text(json.dumps({"fingerprints": whole["fingerprints"]}) if damage == "whole" else damage)
+    again = call(*words)
+    assert "== the base model" in again[2]
+    assert figures(again)["base"]["measures"] == first["base"]["measures"]
+    assert json.loads(path.read_text()).keys() == whole.keys()
+
+
 def test_run_does_not_read_the_table(call: Call, place: Path) -> None:
     registry = Registry()
     registry.add_file(TOY)

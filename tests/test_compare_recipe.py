@@ -59,6 +59,8 @@ def work(call: Callable[..., Output], tmp_path: Path, toys: Registry) -> Callabl
         (f"[compare]\ngeneral.use = 'pears'\n{MOVE}", 2, "pears"),
         (f"[compare]\ngeneral = {{use = 'pairs', path = 'pairs.txt', nothing = 1}}\n{MOVE}", 2, "nothing"),
         (f"[compare]\ngeneral = {{use = 'pairs', path = 'pairs.txt'}}\n{MOVE}", 1, "perplexity"),
+        (f"{MOVE}name = 'base'\n", 3, "cannot be called 'base'"),
+        (f"[model.adapter]\nuse = 'move'\n{MOVE}", 3, "no model takes this [adapter]"),
         (f"{MOVE}[launcher]\nuse = 'x'\n", 3, "a recipe with a launcher cannot be compared"),
     ],
 )
@@ -90,6 +92,8 @@ def test_mistakes_are_told_with_their_line_and_nothing_is_run(
         (("--adapter", "moev"), 69, "--adapter moev"),
         (("--adapter", "move rank=3"), 78, "--adapter 'move rank=3'"),
         (("--adapter", "move", "--adapter", "move"), 78, "two adapters"),
+        (("--adapter", "move name=base"), 78, "cannot be called 'base'"),
+        (("--adapter", "move", "--set", "model.adapter.use=move"), 78, "adapter.use=move: the adapter of [model]"),
         (("--adapter", "move", "--steps", "many"), 2, "--steps"),
     ],
 )
@@ -123,7 +127,7 @@ def test_adapters_on_the_command_line_take_the_place_of_the_recipe_s(work: Calla
 
 
 def test_names_that_write_alike_have_files_of_their_own(work: Callable[..., Work]) -> None:
-    planned = work("", "move name=base", "move name=lora+", "move name=Lora+", "move name=+")
+    planned = work("", "move name=Base", "move name=lora+", "move name=Lora+", "move name=+")
     assert [c.slug for c in planned.candidates] == ["base-2", "lora-plus", "lora-plus-2", "plus"]
 
 
@@ -138,7 +142,9 @@ def test_a_recipe_that_measures_nothing_is_refused(work: Callable[..., Work]) ->
         work("", "move", sets=["evaluate=[]"])
 
 
-def test_an_entry_that_trains_longer_is_refused(tmp_path: Path, tiny_folder: Path) -> None:
+@pytest.fixture
+def real(tmp_path: Path, tiny_folder: Path) -> Path:
+    """A recipe of first-party components, with two entries."""
     (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
     (tmp_path / "recipe.toml").write_text(
         f"""
@@ -155,11 +161,68 @@ def test_an_entry_that_trains_longer_is_refused(tmp_path: Path, tiny_folder: Pat
         set.trainer = {{max_steps = 8}}
         """
     )
-    with pytest.raises(RecipeError, match=r"'ia3 .*' would train with max_steps = 8, 'lora' with 7") as refused:
-        Work.plan(read(tmp_path / "recipe.toml"), Registry.discover())
-    assert refused.value.where == f"{tmp_path}/recipe.toml:12"
+    return tmp_path / "recipe.toml"
+
+
+def test_an_entry_that_trains_longer_is_refused(real: Path) -> None:
+    with pytest.raises(RecipeError, match=r"'ia3 .*' would train with max_steps = 8, and `steps` .* says 7") as refused:
+        Work.plan(read(real), Registry.discover())
+    assert refused.value.where == f"{real}:12"
     with pytest.raises(RecipeError, match="would train with epochs = 2"):
-        Work.plan(read(tmp_path / "recipe.toml", ["compare.adapters.1.set.trainer={epochs=2}"]), Registry.discover())
+        Work.plan(read(real, ["compare.adapters.1.set.trainer={epochs=2}"]), Registry.discover())
+    real.write_text(real.read_text().replace("steps = 7", "", 1))
+    with pytest.raises(RecipeError, match=r"'ia3 .*' would train with max_steps = 8, 'lora' with None"):
+        Work.plan(read(real), Registry.discover())
+
+
+def test_the_steps_hold_for_an_entry_with_another_trainer(real: Path) -> None:
+    trainers = ["compare.adapters.1.set.trainer={use='dpo', max_steps=7}", "compare.adapters.1.set.trainer={use='dpo'}"]
+    for change in trainers:
+        planned = Work.plan(read(real, [change]), Registry.discover())
+        used = [candidate.stage.trainer for candidate in planned.candidates]
+        assert [use.component.name for use in used] == ["sft", "dpo"]
+        assert [use.settings.max_steps for use in used] == [7, 7]  # type: ignore[attr-defined]
+
+
+def test_a_change_meets_what_the_presets_say(work: Callable[..., Work], tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace('[trainer]\nuse = "pull"', "[trainer]\nrate = 0.75"))
+    changes = "set.trainer = {use = 'pull', fault = 'raise'}\n"
+    (candidate,) = work(f"{MOVE}{changes}", sets=["preset=quick"]).candidates
+    settings = candidate.stage.trainer.settings
+    assert (settings.rate, settings.fault, settings.steps) == (0.75, "raise", 3)  # type: ignore[attr-defined]
+
+
+def test_an_entry_may_quantize_its_base_and_the_unadapted_model_stays_dense(real: Path) -> None:
+    change = "compare.adapters.1={use='lora', init='loftq', name='loftq', set={quantizer={use='nf4'}}}"
+    planned = Work.plan(read(real, [change]), Registry.discover())
+    quantizers = [candidate.stage.main_role.quantizer for candidate in planned.candidates]
+    assert [use.component.name if use else None for use in quantizers] == [None, "nf4"]
+    assert planned.base.stages[0].main_role.quantizer is None
+
+
+# --- the folder -------------------------------------------------------------------------------
+@pytest.mark.parametrize("file", ["comparison.md", "base.json", "comparison.json", "notes.txt"])
+def test_a_folder_with_other_files_is_refused(call: Callable[..., Output], tmp_path: Path, file: str) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / file).write_text('{"mine": 1}')
+    code, out, err = call("compare", "recipe.toml", "--adapter", "move", "--to", "mine")
+    assert (code, out) == (2, "")
+    assert "mine is not empty, and holds no comparison" in err
+    assert {path.name: path.read_text() for path in (tmp_path / "mine").iterdir()} == {file: '{"mine": 1}'}
+
+
+@pytest.mark.parametrize("names", [(), ("lock",), ("lock", "jobs/")])
+def test_a_folder_in_which_nothing_was_done_yet_is_taken(
+    work: Callable[..., Work], tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    for name in ("", *names):
+        place = tmp_path / "mine" / name
+        if name and not name.endswith("/"):
+            place.touch()
+        else:
+            place.mkdir()
+    assert work("", "move", folder=tmp_path / "mine").folder == tmp_path / "mine"
 
 
 # --- schema -----------------------------------------------------------------------------------

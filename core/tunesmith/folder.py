@@ -156,7 +156,7 @@ class RunFolder:
     @property
     def state(self) -> dict[str, Any]:
         """`status` is running, done, failed or stopped; a running one that nobody holds is interrupted."""
-        return {"status": "unknown", **_parsed_file(self.path / STATE)}
+        return {"status": "unknown", **parsed_file(self.path / STATE)}
 
     @property
     def status(self) -> str:
@@ -170,11 +170,11 @@ class RunFolder:
 
     @property
     def manifest(self) -> dict[str, Any]:
-        return _parsed_file(self.path / MANIFEST)
+        return parsed_file(self.path / MANIFEST)
 
     @property
     def results(self) -> dict[str, Any]:
-        return _parsed_file(self.path / RESULTS)
+        return parsed_file(self.path / RESULTS)
 
     def write_manifest(self, manifest: Mapping[str, Any]) -> None:
         write_json(self.path / MANIFEST, manifest)
@@ -292,5 +292,6 @@ def _parsed(text: str) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _parsed_file(path: Path) -> dict[str, Any]:
+def parsed_file(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty when the file is not there or damaged."""
     return _parsed(path.read_text(encoding="utf-8", errors="replace")) if path.is_file() else {}

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from tunesmith.comparison.settings import CompareSettings, Entry
+from tunesmith.comparison.settings import BASE, CompareSettings, Entry
 from tunesmith.errors import RecipeError
 from tunesmith.locate import KeyPath
 from tunesmith.plan import SINGLE, Plan, StagePlan, Use, fingerprint, make_plan
 from tunesmith.planner import Planner
-from tunesmith.recipe import Recipe, dotted
+from tunesmith.recipe import Recipe, dotted, expand
 from tunesmith.registry import Registry
 
 #: Settings of a trainer that say how long it trains, by the names of the field.
@@ -59,7 +59,7 @@ def candidates(
     found: list[Candidate] = []
     for entry in entries:
         slug = _slug(entry.name, {candidate.slug for candidate in found})
-        derived = derive(recipe, settings, entry, folder, slug)
+        derived = derive(recipe, registry, settings, entry, folder, slug)
         candidate = Candidate(entry.name, slug, make_plan(derived, registry), entry.changes)
         if found:
             _check_budget(recipe, entry, candidate, found[0])
@@ -79,7 +79,7 @@ def base_plan(recipe: Recipe, registry: Registry, settings: CompareSettings, ent
     The adapter and the trainer in it are used for nothing; its fingerprint leaves them out.
     """
     first = replace(entries[0], changes={})
-    plan = make_plan(derive(recipe, settings, first, Path(), "base"), registry)
+    plan = make_plan(derive(recipe, registry, settings, first, Path(), BASE), registry)
     stage = plan.stages[0]
     role = replace(stage.main_role, adapter=None)
     bare = replace(stage, roles={role.role.name: role}, exporters=())
@@ -101,21 +101,30 @@ def general_of(recipe: Recipe, registry: Registry, settings: CompareSettings, st
     return General(data, measure, fingerprint(covered, 0, recipe.folder, {}))
 
 
-def derive(recipe: Recipe, settings: CompareSettings, entry: Entry, folder: Path, slug: str) -> Recipe:
-    """The recipe with an entry's adapter and changes; its keys know where they came from."""
+def derive(
+    recipe: Recipe, registry: Registry, settings: CompareSettings, entry: Entry, folder: Path, slug: str
+) -> Recipe:
+    """The recipe with an entry's adapter, then its presets, the entry's changes and the steps of [compare].
+
+    Its keys know where they came from.
+
+    Raises:
+        RecipeError: the entry asks for other steps than [compare], or changes a table into something else.
+        RecipeError, MissingError: as `expand`.
+    """
     own = ("compare", "adapter")
-    derived = Recipe(
-        copy.deepcopy({key: value for key, value in recipe.tree.items() if key not in own}),
-        recipe.path,
-        {path: line for path, line in recipe.lines.items() if path[0] not in own},
-        {path: origin for path, origin in recipe.origins.items() if path[0] not in own},
-        recipe.base,
-    )
-    if settings.steps is not None:
-        _graft(derived, ("trainer", "max_steps"), settings.steps, lambda _: recipe.where("compare", "steps"))
+    derived = copy.deepcopy(recipe)
+    for place in (derived.tree, derived.lines, derived.origins):
+        for key in [key for key in place if (key if isinstance(key, str) else key[0]) in own]:
+            del place[key]  # type: ignore[arg-type]
+    _graft(derived, ("adapter",), entry.table, lambda path: entry.where(recipe, *path[1:]))
+    # the changes meet the whole recipe: whether they name another component can be told of that alone
+    expand(derived, registry)
     for key, value in entry.changes.items():
         _graft(derived, (key,), value, lambda path: entry.where(recipe, "set", *path))
-    _graft(derived, ("adapter",), entry.table, lambda path: entry.where(recipe, *path[1:]))
+    if settings.steps is not None:
+        _check_steps(recipe, settings.steps, entry)
+        _graft(derived, ("trainer", "max_steps"), settings.steps, lambda _: recipe.where("compare", "steps"))
     run = derived.tree.setdefault("run", {})
     if isinstance(run, dict):
         run |= {"folder": str(folder), "name": slug}
@@ -136,7 +145,7 @@ def _graft(recipe: Recipe, path: KeyPath, value: Any, where: Callable[[KeyPath],
             _graft(recipe, (*path, key), item, where)
         return
     node[last] = copy.deepcopy(value)
-    for known in (recipe.lines, recipe.origins):
+    for known in (recipe.lines, recipe.origins, recipe.left_out):
         for place in [place for place in known if place[: len(path)] == path]:
             del known[place]
     for place in _places(value, path):
@@ -163,6 +172,18 @@ def check_shape(recipe: Recipe) -> None:
             )
 
 
+def _check_steps(recipe: Recipe, steps: int, entry: Entry) -> None:
+    trainer = entry.changes.get("trainer")
+    own = trainer.get("max_steps", steps) if isinstance(trainer, Mapping) else steps
+    if own != steps:
+        raise RecipeError(
+            f"{entry.name!r} would train with max_steps = {own}, and `steps` in [compare] says {steps}: "
+            "the budget must be equal",
+            where=entry.where(recipe, "set", "trainer", "max_steps"),
+            fix="Leave max_steps out here.",
+        )
+
+
 def _check_budget(recipe: Recipe, entry: Entry, candidate: Candidate, first: Candidate) -> None:
     for key in BUDGET:
         own, others = (getattr(c.stage.trainer.settings, key, None) for c in (candidate, first))
@@ -178,7 +199,7 @@ def _check_budget(recipe: Recipe, entry: Entry, candidate: Candidate, first: Can
 def _slug(name: str, taken: set[str]) -> str:
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower().replace("+", "-plus")).strip("-") or "adapter"
     number, free = 1, slug[:60]
-    while free in (*taken, "base", SINGLE):
+    while free in (*taken, BASE, SINGLE):
         number += 1
         free = f"{slug[:60]}-{number}"
     return free

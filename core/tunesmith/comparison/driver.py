@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,11 +15,11 @@ from typing import Any
 
 from tunesmith.comparison.candidates import Candidate, General, base_plan, candidates, check_shape, general_of
 from tunesmith.comparison.job import Job
-from tunesmith.comparison.page import write
+from tunesmith.comparison.page import NAME, write
 from tunesmith.comparison.result import Comparison, Method, base_method, finished, read_general, unfinished
 from tunesmith.comparison.settings import CompareSettings, entries, read_settings
-from tunesmith.errors import DataError, Stopped, TunesmithError
-from tunesmith.folder import RunFolder, check_writable, environment, now
+from tunesmith.errors import DataError, Stopped, TunesmithError, UsageError
+from tunesmith.folder import LOCK, RunFolder, check_writable, environment, now, parsed_file
 from tunesmith.plan import Plan
 from tunesmith.recipe import Recipe, read
 from tunesmith.registry import Registry
@@ -28,6 +27,8 @@ from tunesmith.run import SIGNALS
 from tunesmith.store import write_file
 
 JOBS = "jobs"
+#: What is kept of the unadapted model.
+MEASURED = {"measures", "general", "parameters", "memory", "seconds"}
 
 
 def compare(
@@ -53,6 +54,7 @@ def compare(
 
     Raises:
         RecipeError: an entry is wrong; nothing has been run.
+        UsageError: `folder` holds something else; nothing has been run.
         Stopped: a signal came; finished methods are kept.
         TunesmithError: the unadapted model cannot be measured.
     """
@@ -95,6 +97,7 @@ class Work:
         stem = recipe.path.stem if recipe.path else "recipe"
         place = Path(folder) if folder else _runs(recipe) / f"{stem}-comparison"
         check_writable(place)
+        _check_free(place)
         planned = candidates(recipe, registry, settings, chosen, place)
         return cls(recipe, settings, place, base, planned, general, tuple(disable), say or _to_stderr)
 
@@ -104,10 +107,11 @@ class Work:
         Raises:
             TunesmithError: as `compare`.
         """
-        (self.folder / JOBS).mkdir(parents=True, exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         held = RunFolder(self.folder)
         held.lock()
         try:
+            (self.folder / JOBS).mkdir(exist_ok=True)
             with _forwarded() as relay:
                 base = self._base(relay)
                 comparison = self._written(base)
@@ -123,8 +127,8 @@ class Work:
     def _base(self, relay: Relay) -> Method:
         path = self.folder / "base.json"
         wanted = [self.base.stages[0].fingerprint, self.general.fingerprint if self.general else ""]
-        kept = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if kept.get("fingerprints") != wanted:
+        kept = parsed_file(path)
+        if kept.get("fingerprints") != wanted or not kept.keys() >= MEASURED:
             self.say("== the base model")
             error = self._child("base", self.base, relay, base=str(path)).get("error")
             if error:
@@ -231,7 +235,7 @@ class Relay:
         """Handle a signal."""
         self.received = number
         if self.process is not None:
-            os.kill(self.process.pid, number)
+            self.process.send_signal(number)
 
 
 @contextmanager
@@ -247,6 +251,23 @@ def _forwarded() -> Iterator[Relay]:
     finally:
         for number, previous in earlier.items():
             signal.signal(number, previous)
+
+
+def _check_free(place: Path) -> None:
+    """Refuse a folder with files of somebody else, which the tables would overwrite.
+
+    Raises:
+        UsageError: it is not empty, and no comparison was begun in it.
+    """
+    names = {path.name for path in place.iterdir()} if place.is_dir() else set()
+    begun = names <= {LOCK, JOBS} or (place / JOBS / "base.json").is_file()
+    if begun or {"folder", "base", "methods"} <= parsed_file(place / f"{NAME}.json").keys():
+        return
+    raise UsageError(
+        f"{place} is not empty, and holds no comparison to go on with",
+        where=str(place),
+        fix="Give an empty or a new folder with --to.",
+    )
 
 
 def _runs(recipe: Recipe) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,10 +12,10 @@ from tunesmith.artifact import CARD
 from tunesmith.comparison.candidates import Candidate
 from tunesmith.comparison.change import Change, change
 from tunesmith.comparison.job import GENERAL
-from tunesmith.folder import RunFolder
+from tunesmith.comparison.settings import BASE
+from tunesmith.folder import RunFolder, parsed_file
 from tunesmith.store import DIGESTS
 
-BASE = "base"
 #: Files of an artifact that are the same for every method.
 COMMON = {CARD, DIGESTS, "README.md"}
 
@@ -176,9 +175,8 @@ def finished(candidate: Candidate, run: Path, base: Method) -> Method:
 
 
 def read_general(run: Path) -> dict[str, Any]:
-    """What was measured on the text from elsewhere after a run; empty when nothing was."""
-    path = run / GENERAL
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    """What was measured on the text from elsewhere after a run; empty when nothing was, or it is damaged."""
+    return parsed_file(run / GENERAL)
 
 
 def size_of(artifact: Path) -> int:

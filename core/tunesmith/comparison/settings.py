@@ -15,6 +15,8 @@ from tunesmith.locate import KeyPath
 from tunesmith.recipe import STAGE_KEYS, Recipe, check_settings
 from tunesmith.spec import Settings
 
+#: What the unadapted model is called in the table and the plot.
+BASE = "base"
 #: What an entry may change besides its adapter.
 CHANGEABLE = tuple(key for key in STAGE_KEYS if key != "adapter")
 
@@ -73,7 +75,7 @@ def entries(recipe: Recipe, settings: CompareSettings, options: Sequence[str], o
     """The entries of the recipe, or those of `--adapter` when there are any; of these the ones named by `only`.
 
     Raises:
-        RecipeError: an entry is wrong, or two have one name.
+        RecipeError: an entry is wrong, has the name of the unadapted model, or two have one name.
         UsageError: an option is wrong, there are no entries, or `only` names none of them.
     """
     if options:
@@ -87,6 +89,12 @@ def entries(recipe: Recipe, settings: CompareSettings, options: Sequence[str], o
         )
     seen: set[str] = set()
     for entry in found:
+        if entry.name == BASE:
+            raise RecipeError(
+                f"an adapter to compare cannot be called {BASE!r}: the model without an adapter is",
+                where=entry.where(recipe, "name"),
+                fix='Give it another name = "...".',
+            )
         if entry.name in seen:
             raise RecipeError(
                 f"two adapters to compare are called {entry.name!r}",
