@@ -183,6 +183,14 @@ def keys(heading: str) -> list[list[str]]:
     return [re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) for table in tables]
 
 
+def parts(heading: str, key: str) -> list[str]:
+    """The keys of each item of a list, as the page names them beside its key: `each with ...;`."""
+    page = (ROOT / "docs" / "reference" / "console.md").read_text(encoding="utf-8")
+    section = page.split(f"\n### `tunesmith {heading}`\n")[1]
+    (line,) = re.findall(rf"^\| `{key}` \| each with ([^;|]+)", section.split("\n##")[0], re.MULTILINE)
+    return re.findall(r"`(\w+)`", line)
+
+
 def test_json_has_the_keys_that_the_page_names(call: Call) -> None:
     run, sets = "runs/recipe-001", ("--set", "trainer.max_steps=1")
     seen = set()
@@ -216,6 +224,8 @@ def test_json_has_the_keys_that_the_page_names(call: Call) -> None:
         expected = tables[-1 if words == ["doctor", run] else 0]
         for item in found if isinstance(found, list) else [found]:
             assert list(item) == expected, heading
+        if words[0] == "plan":
+            assert list(found["stages"][0]) == parts(heading, "stages")
         seen.add(heading.split(" [")[0])
     described = {command for command in COMMANDS if "--json" in _flags(command)}
     assert described == {re.sub(r" [A-Z=]+$", "", heading) for heading in seen}
