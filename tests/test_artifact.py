@@ -10,7 +10,17 @@ from typing import Any
 
 import pytest
 
-from tunesmith import Context, DataError, MissingError, PluginError, RecipeError, Registry, TunesmithError
+from tunesmith import (
+    Adapter,
+    Context,
+    DataError,
+    MissingError,
+    PluginError,
+    RecipeError,
+    Registry,
+    TunesmithError,
+    hookimpl,
+)
 from tunesmith.artifact import CARD, Line, commit, load_artifact, load_base, read_card, read_line
 from tunesmith.plan import make_plan
 from tunesmith.recipe import Recipe
@@ -127,6 +137,38 @@ def test_a_missing_plugin_is_named_with_the_artifact(kept: Path) -> None:
     with pytest.raises(MissingError, match="there is no model named 'toy' here") as caught:
         load_artifact(kept, Registry(), Context())
     assert str(kept / CARD) in str(caught.value)
+
+
+class House:
+    """Offers a `shift` of its own."""
+
+    @hookimpl
+    def tunesmith_adapters(self) -> Iterator[Adapter]:
+        shift = sys.modules["tunesmith_local_toy_core"].ShiftSettings
+        yield Adapter(
+            name="shift", summary="Another", factory=lambda *_: pytest.fail("the wrong plugin"), settings=shift
+        )
+
+
+def test_of_two_plugins_with_one_name_the_one_that_made_it_is_taken(kept: Path, toys: Registry) -> None:
+    toys.add(House(), name="house", distribution="tunesmith-house")
+    assert load_artifact(kept, toys, Context()).model.value == 0.75
+    line = read_card(kept)["line"]
+    line["adapter"]["distribution"] = "tunesmith-house"
+    rewrite(kept, line=line)
+    found = read_line(kept, toys).adapter
+    assert found is not None
+    assert found.qualified == "house/shift"
+
+
+def test_a_plugin_of_another_distribution_will_do_where_it_is_the_only_one(kept: Path, toys: Registry) -> None:
+    line = read_card(kept)["line"]
+    line["adapter"]["distribution"] = "tunesmith-earlier"
+    rewrite(kept, line=line)
+    assert load_artifact(kept, toys, Context()).model.value == 0.75
+    toys.add(House(), name="house", distribution="tunesmith-house")
+    with pytest.raises(RecipeError, match="2 plugins offer the adapter 'shift'"):
+        load_artifact(kept, toys, Context())
 
 
 def test_settings_that_the_plugin_no_longer_takes_are_named(kept: Path, toys: Registry) -> None:

@@ -182,6 +182,19 @@ class Registry:
             )
         raise self._unknown(kind, name, where)
 
+    def find_again(self, kind: str, name: str, distribution: str | None, *, where: str | None = None) -> Entry:
+        """The record `name` that this distribution offered when something was made by it.
+
+        Any plugin that offers the name will do where that distribution is no longer installed.
+
+        Raises:
+            MissingError: the distribution is here without the record, or no plugin offers it.
+            RecipeError: several plugins offer it, and none of them is of that distribution.
+        """
+        if distribution not in {plugin.distribution for plugin in self.plugins}:
+            return self.find(kind, name, where=where)
+        return self.find(kind, f"{str(distribution).removeprefix('tunesmith-')}/{name}", where=where)
+
     def _unknown(self, kind: str, name: str, where: str | None) -> MissingError:
         names = sorted(e.component.name for e in self.entries(kind))
         details = [f"installed {kind}s: {', '.join(names) if names else 'none'}"]
