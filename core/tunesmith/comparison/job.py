@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import artifact
-from tunesmith.adapted import Adapted, ModelHandle
+from tunesmith.adapted import Adapted
 from tunesmith.context import Context, Reporter, StopFlag
 from tunesmith.dense import sizes
 from tunesmith.guard import guarded, wrong_type
@@ -108,7 +108,7 @@ def _measure_base(plan: Plan, registry: Registry, context: Context, general: tup
     handle.model.eval()
     context.reporter.phase("evaluate")
     with adapted.use() as model:
-        found = evaluate(stage.evaluators, ModelHandle(**{**vars(handle), "model": model}), data, context)
+        found = evaluate(stage.evaluators, replace(handle, model=model), data, context)
     first = next(iter(handle.model.parameters()), None)
     return {
         **found,
@@ -139,7 +139,7 @@ def _measure_general(general: tuple[Use, Use], adapted: Adapted, context: Contex
     context.check_rows()
     rows = data.validation if len(data.validation) else data.train
     with adapted.use() as model:
-        handle = ModelHandle(**{**vars(adapted.handle), "model": model})
+        handle = replace(adapted.handle, model=model)
         return evaluate((measure,), handle, replace(data, validation=rows), context)
 
 

@@ -60,7 +60,6 @@ def evaluate(
 
 
 def _measure(plan: Plan, stage: StagePlan, registry: Registry, artifact: Any) -> dict[str, Any]:
-    from tunesmith.adapted import ModelHandle
     from tunesmith.artifact import load_artifact
     from tunesmith.stage import evaluate as measure
     from tunesmith.stage import load_data
@@ -73,8 +72,7 @@ def _measure(plan: Plan, stage: StagePlan, registry: Registry, artifact: Any) ->
         adapted = load_artifact(artifact, registry, context)
         talk.phase("evaluate")
         with adapted.use() as model:
-            handle = ModelHandle(**{**vars(adapted.handle), "model": model})
-            return measure(stage.evaluators, handle, data, context)
+            return measure(stage.evaluators, replace(adapted.handle, model=model), data, context)
 
 
 def _evaluators(plan: Plan, stage: StagePlan, registry: Registry, names: Sequence[str]) -> tuple[Use, ...]:
