@@ -38,6 +38,8 @@ def test_each_adapter_answers_as_its_run_does(house: Any, runs: Path, monkeypatc
     together = answer(house, one, "--adapter", two)
     assert together["answers"] == {**alone, "base": base}
     assert together["answer"] == alone[one.name]
+    (house.folder / "base").symlink_to(one)  # with one voice there is nothing to mistake it for
+    assert answer(house, "base")["answer"] == alone[one.name]
     assert answer(house, two, "--adapter", f"sums={one}", "--base")["answer"] == base
 
     said = house.call("chat", one, "--adapter", two, *ASK)
@@ -66,6 +68,24 @@ def test_an_adapter_of_another_base_is_refused_in_one_sentence(house: Any, runs:
     assert outcome.code == 65
     assert "made for another base model" in outcome.err
     assert "Traceback" not in outcome.err
+
+
+@pytest.mark.parametrize(
+    ("run", "other", "said"),
+    [
+        ("a-001", "base=b-001", "--adapter base=b-001: 'base' is how the base model is called"),
+        ("a-001", "runs/base", "Write --adapter NAME=runs/base."),
+        ("a-001", "runs/base/artifact", "'base' is how the base model is called"),
+        ("base", "b-001", "--adapter NAME=base"),
+    ],
+)
+def test_the_name_of_the_base_is_refused_before_anything_is_loaded(run: str, other: str, said: str) -> None:
+    from tunesmith import Context, Registry, UsageError
+    from tunesmith.console.voices import open_voices
+
+    with pytest.raises(UsageError) as caught:
+        open_voices(Path(run), Path("gone"), [other], Registry(), Context(), base=False)
+    assert said in str(caught.value)
 
 
 def test_two_adapters_of_one_name_are_refused(house: Any, runs: Path) -> None:

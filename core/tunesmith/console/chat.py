@@ -15,7 +15,7 @@ from tunesmith.console.out import next_steps, note, print_json
 from tunesmith.console.paint import clean
 from tunesmith.console.progress import reporter
 from tunesmith.console.talk import Sampling, Talk
-from tunesmith.console.voices import Voice, open_voice, open_voices
+from tunesmith.console.voices import Voice, named_run, open_voice, open_voices
 from tunesmith.context import Context
 from tunesmith.errors import DataError, UsageError
 
@@ -87,7 +87,7 @@ def _voice(
     ctx: typer.Context, run: Path, others: Sequence[str], *, base: bool, stage: str | None, device: str
 ) -> Voice:
     artifact = artifact_of(run, stage)
-    runs = [run, *(Path(other.rpartition("=")[2]) for other in others)]
+    runs = [run, *(named_run(other)[1] for other in others)]
     registry = ctx.obj.registry(list(dict.fromkeys(file for path in runs for file in plugin_files_of(path))))
     line = read_line(artifact, registry)
     if line.head != "causal-lm":

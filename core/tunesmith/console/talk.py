@@ -65,11 +65,16 @@ class Talk:
         """The answer to `text`, told to `hear` in pieces as it grows; both are remembered.
 
         Raises:
-            DataError: the conversation no longer fits the model, or `row` lacks what the model reads.
+            DataError: the conversation no longer fits the model, its chat template refuses it, or `row` lacks what the
+                model reads.
         """
         values = {name: column.read(self.row) for name, column in self.handle.columns.items()}
         self.turns.append({"role": "user", "content": text})
-        inputs = self._encode()
+        try:
+            inputs = self._encode()
+        except DataError:
+            self.turns.pop()
+            raise
         length = int(inputs["input_ids"].shape[-1])
         room = self.sampling.max_new_tokens
         if self.handle.max_length is not None:
@@ -99,9 +104,21 @@ class Talk:
         tokenizer = self.handle.tokenizer
         if getattr(tokenizer, "chat_template", None):
             turns = [{"role": "system", "content": self.system}, *self.turns] if self.system else self.turns
-            inputs = tokenizer.apply_chat_template(
-                turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
-            )
+            inputs = self._rendered(turns)
         else:  # a base model goes on with a text; earlier turns would only confuse it
             inputs = tokenizer(self.turns[-1]["content"], return_tensors="pt")
         return inputs.to(self.handle.model.device) if hasattr(inputs, "to") else inputs
+
+    def _rendered(self, turns: list[dict[str, str]]) -> Any:
+        from jinja2.exceptions import TemplateError
+
+        try:
+            return self.handle.tokenizer.apply_chat_template(
+                turns, add_generation_prompt=True, return_tensors="pt", return_dict=True
+            )
+        except (TemplateError, TypeError, KeyError) as error:  # a template raises what Python's operators raise, too
+            fix = "Leave out --system." if self.system else "Forget what was said with /reset."
+            raise DataError(
+                f"the chat template of {self.handle.source} refuses this conversation: {error}",
+                fix=fix if len(turns) > 1 else "Mend the chat template in the model's tokenizer.",
+            ) from error

@@ -84,28 +84,43 @@ def open_voices(
         others: run or artifact folders, each also as NAME=FOLDER.
 
     Raises:
+        UsageError: one has the name of the base.
         TunesmithError: one cannot be loaded, or belongs to another base.
     """
-    adapters = Adapters.open(artifact, registry, context, name=name_of(run))
+    own = name_of(run)
+    if own == BASE:
+        raise UsageError(
+            f"{run} has the name by which the base model is called",
+            fix=f"Begin with another run, and give this one a name: --adapter NAME={run}.",
+        )
+    named = [(name, artifact_of(path)) for name, path in map(named_run, others)]
+    adapters = Adapters.open(artifact, registry, context, name=own)
     _check_answers(adapters.handle)
-    for other in others:
-        name, equals, folder = other.partition("=")
-        path = Path(folder) if equals else Path(other)
-        adapters.load(name if equals else name_of(path), artifact_of(path), registry, context)
-    return Voices(adapters, BASE if base else name_of(run))
+    for name, place in named:
+        adapters.load(name, place, registry, context)
+    return Voices(adapters, BASE if base else own)
 
 
-def name_of(run: Path) -> str:
-    """What a run or artifact folder is called in a conversation.
+def named_run(other: str) -> tuple[str, Path]:
+    """The name and the folder that `[NAME=]RUN` means.
 
     Raises:
         UsageError: the name is that of the base.
     """
-    place = run.absolute()
-    name = place.parent.name if place.name == "artifact" else place.name
+    name, equals, folder = other.partition("=")
+    path = Path(folder if equals else other)
+    name = name if equals else name_of(path)
     if name == BASE:
-        raise UsageError(f"{run} has the name by which the base model is called", fix=f"Write NAME={run}.")
-    return name
+        raise UsageError(
+            f"--adapter {other}: {BASE!r} is how the base model is called", fix=f"Write --adapter NAME={path}."
+        )
+    return name, path
+
+
+def name_of(run: Path) -> str:
+    """What a run or artifact folder is called in a conversation."""
+    place = run.absolute()
+    return place.parent.name if place.name == "artifact" else place.name
 
 
 def _check_answers(handle: ModelHandle) -> None:
