@@ -104,3 +104,28 @@ def test_runs_are_combined_and_the_sum_is_used(house: Any) -> None:
         assert said in wrong.err
         assert "\n  fix: " in wrong.err
     assert not (house.folder / "x").exists()
+
+
+def test_the_sum_of_runs_of_a_local_plugin_finds_it_again(house: Any) -> None:
+    house.write(
+        "mine.py",
+        "from tunesmith import Adapter, hookimpl\n"
+        "from tunesmith_lora import LoraSettings\n\n\n"
+        "@hookimpl\n"
+        "def tunesmith_adapters():\n"
+        "    yield Adapter(name='mine', summary='M', factory='tunesmith_lora.adapter:apply', settings=LoraSettings)\n",
+    )
+    house.recipe({**BRIEF, "plugins": ["mine.py"], "adapter.use": "mine"})
+    assert house.call("run", "recipe.toml").code == 0
+    made = house.call("combine", f"{RUN}=0.7", f"{RUN}=0.3", "--to", "sum")
+    assert made.code == 0, made.err
+    asked = house.call("chat", "sum", "--prompt", "1+1=", "--max-new-tokens", "2", "--json")
+    assert asked.code == 0, asked.err
+    again = house.call("combine", "sum=1", f"{RUN}=1", "--to", "other")
+    assert again.code == 0, again.err
+    assert "tunesmith export other --use merge" in again.err
+    assert "tunesmith evaluate" not in again.err, "a sum has no rows of its own"
+    (house.folder / "mine.py").unlink()
+    lost = house.call("chat", "sum", "--prompt", "1+1=")
+    assert (lost.code, lost.out) == (78, "")
+    assert "mine.py does not exist" in lost.err

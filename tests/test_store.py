@@ -345,3 +345,10 @@ def test_a_pin_may_be_written_as_another_path(tmp_path: Path, monkeypatch: pytes
         (tmp_path / f"step-{step}").mkdir()
     monkeypatch.chdir(tmp_path)
     assert rotate(tmp_path, 1, [Path("step-1")]) == []
+
+
+def test_a_file_in_the_way_of_a_folder_is_a_disk_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match="no folder can be made at .*file/below") as caught:
+        commit_folder(tmp_path / "file" / "below", lambda folder: pytest.fail("nothing to build in"))
+    assert caught.value.where == str(tmp_path / "file" / "below")

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.adapted import Adapted, ModelHandle
-from tunesmith.artifact import PARENT, adapt, load_base, read_card, read_line
+from tunesmith.artifact import adapt, load_base, parent_digest, read_card, read_line
 from tunesmith.context import Context
 from tunesmith.errors import DataError, UsageError, nearest
 from tunesmith.guard import guarded
 from tunesmith.registry import Registry
-from tunesmith.store import DIGESTS, sha256_file, verify
+from tunesmith.store import verify
 
 
 class Adapters:
@@ -47,7 +47,7 @@ class Adapters:
         self.active: str | None = None
         self._adapted: dict[str | None, Adapted] = {None: Adapted(handle)}
         self._structure: dict[str | None, Structure] = {None: Structure(handle.model)}
-        self._parent: str | None = None
+        self._parent = "none"
 
     @classmethod
     def open(cls, artifact: Path, registry: Registry, context: Context, *, name: str = "main") -> Adapters:
@@ -58,7 +58,7 @@ class Adapters:
         """
         verify(artifact)
         adapters = cls(load_base(read_line(artifact, registry), registry, context))
-        adapters._parent = _parent_of(artifact)
+        adapters._parent = parent_digest(artifact)
         adapters.load(name, artifact, registry, context)
         return adapters
 
@@ -109,7 +109,7 @@ class Adapters:
         verify(artifact)
         line = read_line(artifact, registry)
         base = read_card(artifact)["base"]
-        wanted = {"weights": base["digest"][:16], "head": line.head, "merged stage": _parent_of(artifact)}
+        wanted = {"weights": base["digest"][:16], "head": line.head, "merged stage": parent_digest(artifact)}
         here = {"weights": self.handle.digest[:16], "head": self.handle.head, "merged stage": self._parent}
         if wanted != here:
             raise DataError(
@@ -239,9 +239,3 @@ def _own_parameters(model: Any, base: Any) -> None:
             if id(parameter) not in copies:
                 copies[id(parameter)] = torch.nn.Parameter(parameter.detach().clone())
             module._parameters[name] = copies[id(parameter)]
-
-
-def _parent_of(artifact: Path) -> str | None:
-    """What tells one merged earlier stage from another: the digest over its digests."""
-    path = artifact / PARENT / DIGESTS
-    return sha256_file(path)[:16] if path.is_file() else None

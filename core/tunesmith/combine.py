@@ -6,21 +6,23 @@ What a weighted sum of adapters is, and whether there is one, each method says i
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from tunesmith.adapted import SavedAdapter
-from tunesmith.artifact import CARD, PARENT, Line, adapt, describe, load_base, read_card, read_line
+from tunesmith.artifact import CARD, Line, adapt, check_base, describe, load_base, parent_digest, read_card, read_line
 from tunesmith.context import Context
+from tunesmith.discovery import LOCAL
 from tunesmith.errors import DataError, UsageError
-from tunesmith.folder import now
+from tunesmith.folder import check_writable, now
 from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.plan import Use
 from tunesmith.recipe import Recipe, check_settings, plain
 from tunesmith.registry import Registry
-from tunesmith.store import DIGESTS, commit_folder, sha256_file, verify
+from tunesmith.store import commit_folder, verify
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,8 @@ def combine(
 
     Raises:
         UsageError: fewer than two parts, a weight that is no number, or `target` exists.
-        DataError: the parts have different bases, heads or kinds of adapter.
+        DiskError: `target` cannot be made.
+        DataError: the parts have different bases, heads or kinds of adapter, or their base is no longer there.
         TunesmithError: a file is damaged, or the method refuses.
     """
     if len(parts) < 2:
@@ -61,13 +64,16 @@ def combine(
     for part in parts:
         if not math.isfinite(part.weight):
             raise UsageError(f"the weight of {part.name} is {part.weight}", fix="Give a finite number.")
-    if target.exists():
+    if os.path.lexists(target):
         raise UsageError(f"{target} exists already", fix="Name a folder that is not there yet.")
+    check_writable(target.parent, "folder", "Name a folder in another place.")
     for part in parts:
         verify(part.artifact)
     lines = [read_line(part.artifact, registry) for part in parts]
     use = _check_alike(parts, lines, context)
-    adapted = adapt(load_base(lines[0], registry, context), use, context.with_(folder=lines[0].folder))
+    handle = load_base(lines[0], registry, context)
+    check_base(parts[0].artifact, handle)
+    adapted = adapt(handle, use, context.with_(folder=lines[0].folder))
     how_told = f" by {how}" if how else ""
     told = " + ".join(f"{part.weight:g} x {part.name}" for part in parts)
     card = {
@@ -77,6 +83,7 @@ def combine(
             "options": dict(options or {}),
             "parts": [{"run": part.name, "weight": part.weight, "card": _origin(part.artifact)} for part in parts],
         },
+        **({"plugin_files": files} if (files := _local_files(registry)) else {}),
     }
     text = f"# Combination{how_told}\n\n`{use.component.name}` on `{adapted.handle.source}`: {told}.\n"
 
@@ -109,7 +116,7 @@ def _check_alike(parts: Sequence[Weighted], lines: Sequence[Line], context: Cont
         kind = line.adapter.qualified if line.adapter else "none"
         for what, ours, theirs in (
             ("bases", cards[0]["base"]["digest"], card["base"]["digest"]),
-            ("merged earlier stages", _parent(parts[0].artifact), _parent(part.artifact)),
+            ("merged earlier stages", parent_digest(parts[0].artifact), parent_digest(part.artifact)),
             ("heads", lines[0].head, line.head),
             ("kinds of adapter", first.qualified, kind),
         ):
@@ -129,10 +136,9 @@ def _check_alike(parts: Sequence[Weighted], lines: Sequence[Line], context: Cont
     return first
 
 
-def _parent(artifact: Path) -> str:
-    """What tells one merged earlier stage from another: the digest over its digests."""
-    path = artifact / PARENT / DIGESTS
-    return sha256_file(path)[:16] if path.is_file() else "none"
+def _local_files(registry: Registry) -> list[str]:
+    """The plugins that are files: the combination is in no run's folder, whose recipe would name them."""
+    return [plugin.location for plugin in registry.plugins if plugin.distribution == LOCAL and plugin.location]
 
 
 def _origin(artifact: Path) -> dict[str, Any]:

@@ -222,8 +222,8 @@ class RunFolder:
         self._appended.add(name)
 
 
-def check_writable(base: Path) -> None:
-    """Refuse a place where no run folder can be made, before anything is loaded.
+def check_writable(base: Path, made: str = "run folder", fix: str = "Choose another [run] folder.") -> None:
+    """Refuse a place where no folder can be made, before anything is loaded.
 
     Raises:
         DiskError: a file stands there, or it is read-only.
@@ -239,9 +239,7 @@ def check_writable(base: Path) -> None:
     elif not os.access(existing, os.W_OK | os.X_OK):
         reason = f"{existing} cannot be written by this user"
     if reason:
-        raise DiskError(
-            f"no run folder can be made below {base}: {reason}", where=str(base), fix="Choose another [run] folder."
-        )
+        raise DiskError(f"no {made} can be made below {base}: {reason}", where=str(base), fix=fix)
 
 
 @contextmanager

@@ -118,11 +118,9 @@ def commit_folder(target: Path, build: Callable[[Path], None]) -> Path:
         DiskError: what was there before is still there.
     """
     with disk_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
         staging = target.parent / f"{STAGING}{target.name}-{os.getpid()}"
-        shutil.rmtree(staging, ignore_errors=True)
+        _make(staging, target)
         try:
-            staging.mkdir()
             build(staging)
             # no newline at the end: then every cut, of one byte even, leaves no JSON
             (staging / DIGESTS).write_text(json.dumps(digests_of(staging), indent=1), encoding="utf-8")
@@ -146,6 +144,26 @@ def commit_folder(target: Path, build: Callable[[Path], None]) -> Path:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     return target
+
+
+def _make(staging: Path, target: Path) -> None:
+    """Make an empty staging folder and what is above it.
+
+    Raises:
+        DiskError: a file is in the way, or this user may not write there.
+    """
+    try:
+        staging.parent.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir()
+    except OSError as error:
+        if error.errno in DISK_ERRORS:
+            raise
+        raise DiskError(
+            f"no folder can be made at {target}: {error.strerror or error}",
+            where=str(target),
+            fix="Name a folder in a place that this user can write.",
+        ) from error
 
 
 def damage(folder: Path) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from tunesmith.console.opened import AsJson, artifact_of, plugin_files_of, settings_table
+from tunesmith.console.opened import AsJson, artifact_of, is_artifact, plugin_files_of, settings_table
 from tunesmith.console.out import data_console, next_steps, print_json, safe
 from tunesmith.console.progress import reporter
 from tunesmith.errors import UsageError
@@ -55,12 +55,15 @@ def combine(
         print_json({"artifact": str(made), "how": how, "parts": listed})
         return
     data_console().print(safe(made), soft_wrap=True)
-    folder, first = shlex.quote(str(made)), shlex.quote(weighted[0].name)
-    next_steps(
-        f"tunesmith chat {folder}",
-        f"tunesmith evaluate {first} --artifact {folder}",
-        f"tunesmith export {first} --artifact {folder} --use merge",
-    )
+    folder = shlex.quote(str(made))
+    steps = [f"tunesmith chat {folder}", f"tunesmith export {folder} --use merge"]
+    if not is_artifact(weights[0][0]):  # a run, whose held-out rows can measure the sum
+        run = shlex.quote(weighted[0].name)
+        steps[1:] = [
+            f"tunesmith evaluate {run} --artifact {folder}",
+            f"tunesmith export {run} --artifact {folder} --use merge",
+        ]
+    next_steps(*steps)
 
 
 def _weights(parts: Sequence[str]) -> list[tuple[Path, float]]:

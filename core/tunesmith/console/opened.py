@@ -75,7 +75,16 @@ def stage_of(plan: Plan, name: str | None) -> StagePlan:
 
 
 def plugin_files_of(path: Path) -> list[Path]:
-    """The local plugins of the run that `path` is, or is in."""
+    """The local plugins of the run that `path` is, or is in; those that its card names where it is in none.
+
+    Raises:
+        DataError: the card is damaged.
+        RecipeError: one of the files is gone.
+    """
+    from tunesmith.artifact import CARD, read_card
+
+    if is_artifact(path) and (named := read_card(path).get("plugin_files")):
+        return Recipe({"plugins": named}, path / CARD).plugin_files
     for place in (path.absolute(), *path.absolute().parents[:3]):
         if (place / MANIFEST).is_file():
             return reopen(place)[1].plugin_files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tunesmith import DataError, TunesmithError, UsageError
+from tunesmith import DataError, DiskError, TunesmithError, UsageError
 from tunesmith.artifact import load_artifact, read_card
 from tunesmith.combine import Weighted, combine
 from tunesmith.store import damage
@@ -217,6 +218,19 @@ def test_a_sum_of_sums(bench: Any) -> None:
 
 
 # --- what does not belong together ----------------------------------------------------------------
+def test_a_base_that_is_another_one_now_is_refused(bench: Any, tmp_path: Path) -> None:
+    from tunesmith.testing import tiny_folder
+
+    bench.model = tiny_folder(tmp_path / "changing")
+    parts = {bench.make("a", LORA): 0.5, bench.make("b", LORA, seed=2): 0.5}
+    shutil.rmtree(bench.model)
+    tiny_folder(bench.model, seed=1)
+    with pytest.raises(DataError, match="was made for another base model") as caught:
+        add_up(bench, parts)
+    assert caught.value.fix == "Restore the base model that the run used."
+    assert not (bench.folder / "sum").exists()
+
+
 def test_another_base_is_refused_with_both_digests(bench: Any, tmp_path: Path) -> None:
     from tunesmith.testing import tiny_folder
 
@@ -263,3 +277,19 @@ def test_a_damaged_part_is_refused(bench: Any) -> None:
     (b / "adapter_config.json").write_text("{}")
     with pytest.raises(TunesmithError, match="is damaged"):
         add_up(bench, {a: 0.5, b: 0.5})
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_loaded(
+    bench: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [Weighted(bench.make(name, LORA), 1.0, name) for name in ("a", "b")]
+    monkeypatch.setattr("tunesmith.combine.load_base", lambda *_: pytest.fail("it was loaded"))
+    (bench.folder / "file").write_text("")
+    (bench.folder / "link").symlink_to(bench.folder / "gone")
+    for name, error, said in (
+        ("file/sum", DiskError, "file is a file, not a folder"),
+        ("link/sum", DiskError, "link is a link to nothing"),
+        ("link", UsageError, "exists already"),
+    ):
+        with pytest.raises(error, match=said):
+            combine(parts, bench.folder / name, bench.registry, bench.context)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tunesmith import Context, RecipeError
 from tunesmith.artifact import CARD, read_card
+from tunesmith.folder import check_writable
 from tunesmith.store import DIGESTS
 from tunesmith_export.settings import ExportSettings
 
@@ -18,6 +19,7 @@ def target_of(name: str, artifact: Path, settings: ExportSettings, context: Cont
     """Where the exporter `name` shall write.
 
     Raises:
+        DiskError: nothing can be written there.
         RecipeError: the folder holds something else, is an earlier export that shall stay, or overlaps the artifact.
     """
     target = context.path(settings.to) if settings.to else context.stage_folder / "export" / name
@@ -26,6 +28,7 @@ def target_of(name: str, artifact: Path, settings: ExportSettings, context: Cont
         raise RecipeError(
             f"{target} overlaps the artifact that is exported", where=str(artifact), fix="Name a folder of its own."
         )
+    check_writable(target.parent, "folder", "Name a folder in another place.")
     if not target.exists() and not target.is_symlink():
         return target
     if not _is_export(target):
