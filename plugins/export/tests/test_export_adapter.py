@@ -11,9 +11,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from tunesmith import RecipeError, TunesmithError
-from tunesmith.artifact import load_artifact
-from tunesmith.store import damage
+from tunesmith import DiskError, RecipeError, TunesmithError
+from tunesmith.artifact import load_artifact, read_card
+from tunesmith.store import damage, digests_of
 from tunesmith_export.adapter import export
 from tunesmith_export.settings import AdapterSettings
 
@@ -88,3 +88,57 @@ def test_a_link_that_leads_out_of_the_artifact_is_refused(bench: Any, tmp_path: 
     (artifact / "adapter_config.json").symlink_to(tmp_path / "secret")
     with pytest.raises(TunesmithError, match="is damaged"):
         exported(bench, artifact)
+
+
+def test_a_place_that_cannot_be_written_is_refused(bench: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tunesmith_export import merge
+    from tunesmith_export.settings import MergeSettings
+
+    artifact = bench.make("run", {"use": "lora", "rank": 4})
+    (bench.folder / "file").write_text("")
+    with pytest.raises(DiskError, match="file is a file, not a folder"):
+        export(artifact, AdapterSettings(to=Path("file/out")), bench.context)
+    monkeypatch.setattr(merge, "load_artifact", lambda *_: pytest.fail("it was loaded"))
+    with pytest.raises(DiskError, match="file is a file, not a folder"):
+        merge.export(artifact, MergeSettings(to=Path("file/out")), bench.context)
+
+
+def test_every_file_that_the_method_saved_goes_along_and_is_told(bench: Any) -> None:
+    import tunesmith_longlora
+
+    bench.registry.add(tunesmith_longlora, distribution="tunesmith-longlora")
+    artifact = bench.make("run", {"use": "longlora", "rank": 2, "scale": 4, "group_size": 4})
+    folder = exported(bench, artifact)
+    name = "longlora_config.json"
+    assert (folder / name).read_bytes() == (artifact / name).read_bytes()
+    assert damage(folder) == []
+    card = (folder / "README.md").read_text()
+    assert f"more than PEFT reads: `{name}`" in card
+    assert '"rope_type": "linear"' in card
+    assert "without it the model may be another one" in card
+    assert {path.name for path in folder.iterdir()} == {
+        "adapter_config.json", "adapter_model.safetensors", name, "README.md", "export.json", "digests.json"
+    }  # fmt: skip
+
+
+def test_the_settings_of_the_quantizer_are_told(bench: Any) -> None:
+    artifact = bench.make("run", {"use": "lora", "rank": 4}, quantizer={"use": "rounding", "step": 0.25})
+    card = (exported(bench, artifact) / "README.md").read_text()
+    assert "by `rounding` of local" in card
+    assert "`step = 0.25`" in card
+    assert "on which its answers differ" in card
+    assert not any("holds over the base" in line for line in bench.said)
+
+
+def test_an_adapter_that_holds_over_its_quantized_base_only_is_told_loudly(bench: Any) -> None:
+    artifact = bench.make(
+        "run", {"use": "lora", "rank": 4, "init": "default"}, quantizer={"use": "rounding", "step": 0.25}
+    )
+    line = read_card(artifact)["line"]
+    line["adapter"]["settings"]["init"] = "loftq"
+    (artifact / "tunesmith.json").write_text(json.dumps({**read_card(artifact), "line": line}))
+    (artifact / "digests.json").write_text(json.dumps(digests_of(artifact)))
+    card = (exported(bench, artifact) / "README.md").read_text()
+    assert "**It holds over that base only, not over the dense one:**" in card
+    assert "quantized as above, or the answers are wrong" in card
+    assert any("warning: this adapter holds over the base in rounded only" in line for line in bench.said)

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import Context, DataError, RecipeError, TunesmithError
-from tunesmith.artifact import Line, read_card, read_line
-from tunesmith.store import commit_folder, verify
+from tunesmith.artifact import CARD, PARENT, Line, read_card, read_line
+from tunesmith.store import DIGESTS, commit_folder, verify
+from tunesmith_export.base import further_files, only_quantized, trained_over
 from tunesmith_export.card import front, measured, public_source, write_mark
 from tunesmith_export.settings import AdapterSettings
 from tunesmith_export.target import target_of
@@ -18,7 +19,7 @@ CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 
 
 def export(artifact: Path, settings: AdapterSettings, context: Context) -> Path:
-    """Copy out `adapter_config.json` and `adapter_model.safetensors`, and write a model card.
+    """Copy out every file that the adapter saved, and write a model card.
 
     Raises:
         RecipeError: the folder is taken, or the adapter stands on a merged earlier stage and no base is named.
@@ -43,12 +44,20 @@ def export(artifact: Path, settings: AdapterSettings, context: Context) -> Path:
         )
     base = settings.base or public_source(read_card(artifact)["base"]["source"], line)
     config = _config(artifact / CONFIG, base)
+    held = only_quantized(line, context)
+    if held:
+        context.reporter.warn(
+            f"this adapter holds over the base in {read_card(artifact)['base']['quantized']} only ({held}); the card "
+            "says so"
+        )
 
     def build(folder: Path) -> None:
-        shutil.copyfile(artifact / WEIGHTS, folder / WEIGHTS)
+        for name in (WEIGHTS, *_further(artifact)):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(artifact / name, folder / name)
         (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         write_mark(folder, "adapter", artifact, base)
-        (folder / "README.md").write_text(_card(artifact, line, method, base), encoding="utf-8")
+        (folder / "README.md").write_text(_card(artifact, line, method, base, held), encoding="utf-8")
 
     return commit_folder(target, build)
 
@@ -67,18 +76,26 @@ def _config(path: Path, base: str) -> dict[str, Any]:
     return {**config, **named}
 
 
-def _card(artifact: Path, line: Line, method: str, base: str) -> str:
-    quantized = read_card(artifact)["base"].get("quantized")
+def _further(artifact: Path) -> list[str]:
+    """The files that the adapter saved besides those that PEFT reads."""
+    own = {CONFIG, WEIGHTS, CARD, DIGESTS, "README.md"}
+    names = [path.relative_to(artifact) for path in sorted(artifact.rglob("*")) if path.is_file()]
+    return [name.as_posix() for name in names if name.as_posix() not in own and name.parts[0] != PARENT]
+
+
+def _card(artifact: Path, line: Line, method: str, base: str, held: str) -> str:
     lines = front("peft", base, [method], f"{method} for {base}")
     lines += [
         f"An adapter in PEFT's layout for `{base}`.",
-        *([f"It was trained over the base in `{quantized}`."] if quantized else []),
+        *trained_over(line, read_card(artifact)["base"].get("quantized"), held),
+        *further_files(artifact, _further(artifact)),
         "",
         "```python",
         "from peft import PeftModel",
         "from transformers import AutoModelForCausalLM",
         "",
-        f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base)})",
+        f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base)}{', ...' * bool(held)})"
+        + "  # quantized as above, or the answers are wrong" * bool(held),
         'model = PeftModel.from_pretrained(base, "this/folder")',
         "```",
     ]
