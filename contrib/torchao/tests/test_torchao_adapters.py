@@ -15,6 +15,7 @@ from tunesmith.plan import Use
 from tunesmith.recipe import Recipe, check_settings
 from tunesmith.registry import Entry
 from tunesmith.testing import trial
+from tunesmith.testing.checks_listing import module_of
 from tunesmith_torchao import Int4Settings, Int8Settings
 from tunesmith_torchao.quantizer import int4, int8
 
@@ -24,15 +25,12 @@ QUANTIZERS = {"torchao-int4": (int4, Int4Settings(group_size=16)), "torchao-int8
 
 
 def adapters() -> Iterator[Any]:
-    """Each adapter of the packages that this plugin is developed with, with each of its examples."""
-    for name in ("adalora", "bottleneck", "full", "ia3", "loha", "lora", "soft_prompts", "torchao"):
-        module = importlib.import_module(f"tunesmith_{name}")
-        registry = Registry()
-        registry.add(module)
-        for entry in registry.entries("adapter"):
-            found = module.tunesmith_examples.get(entry.component.name, {})
-            for number, example in enumerate(found if isinstance(found, list) else [found]):
-                yield pytest.param(entry, example, id=f"{entry.component.name}-{number}")
+    """Each adapter that is installed, with each of the settings that its plugin gives to the conformance kit."""
+    registry = Registry.discover()
+    for entry in registry.entries("adapter"):
+        found = getattr(module_of(entry.plugin, registry), "tunesmith_examples", {}).get(entry.component.name, {})
+        for number, example in enumerate(found if isinstance(found, list) else [found]):
+            yield pytest.param(entry, example, id=f"{entry.component.name}-{number}")
 
 
 def leaves(tensor: Any) -> list[torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Every adapter of the shelf over a 4-bit base, and the plugin's own records."""
+"""Every installed adapter over a 4-bit base, and the plugin's own records."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from tunesmith import Registry
 from tunesmith.testing import check_plugin, checks_quantized
 from tunesmith.testing import trial as tiny
 from tunesmith.testing.check import failures
+from tunesmith.testing.checks_listing import module_of
 from tunesmith.testing.checks_settings import build
 from tunesmith.testing.trial import Trial
 
-SHELF = ("full", "lora", "adalora", "loha", "ia3", "bottleneck", "soft_prompts")
+SHELF = ("transformers", "qlora", "full", "lora")
 
 #: What stands in the way of some of them; all others must train.
 REFUSED = {
@@ -21,13 +22,14 @@ REFUSED = {
     "last-layers": "the adapter last-layers needs dense weights",
     "regex": "training what pattern = 'mlp' matches needs dense weights",
     "pissa": "init = 'pissa', which takes its start out of the weights, needs dense weights",
+    "qat": "the base is quantized already (nf4), and [adapter] needs its dense weights",
     "olora": "init = 'olora', which takes its start out of the weights, needs dense weights",
 }
 
 
 def shelf() -> Registry:
     registry = Registry()
-    for name in ("transformers", "qlora", *SHELF):
+    for name in SHELF:
         module = importlib.import_module(f"tunesmith_{name}")
         registry.add(module, distribution=f"tunesmith-{name}".replace("_", "-"), version="0.1.0")
     assert not registry.problems
@@ -35,9 +37,10 @@ def shelf() -> Registry:
 
 
 def trials():
-    """Each adapter with each of the settings that its plugin gives to the conformance kit."""
-    for entry in shelf().entries("adapter"):
-        given = getattr(importlib.import_module(entry.plugin.name), "tunesmith_examples", {}).get(entry.component.name)
+    """Each installed adapter with each of the settings that its plugin gives to the conformance kit."""
+    registry = Registry.discover()
+    for entry in registry.entries("adapter"):
+        given = getattr(module_of(entry.plugin, registry), "tunesmith_examples", {}).get(entry.component.name)
         tables = given if isinstance(given, list) else [given or {}]
         for number, table in enumerate(tables):
             yield pytest.param(entry, table, id=f"{entry.component.name}-{number}")
