@@ -102,6 +102,7 @@ def distance(reference: Predictions, model: Predictions) -> Distance:
         kl += float(torch.nn.functional.kl_div(q, p, reduction="sum", log_target=True).double())
         agreeing += float((p.argmax(-1) == q.argmax(-1)).sum())
         total += len(p)
+    kl = max(kl, 0.0)  # the same predictions may sum to a little less, by rounding
     if not math.isfinite(model.loss):  # a NaN may hide behind a zero probability
         kl = math.nan
     return Distance(kl / total, agreeing / total)
