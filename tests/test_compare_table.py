@@ -164,7 +164,7 @@ def marks(svg: str, kind: str = "") -> list[ElementTree.Element]:
 def test_every_method_has_a_mark_in_every_panel() -> None:
     methods = many()
     svg = draw(comparison(*methods, FAILED))
-    assert len(marks(svg)) == 3 * len(methods) + 2  # the base trains nothing
+    assert len(marks(svg)) == 6 * len(methods) + 3  # the base trains nothing, takes no time, and is not kept
     assert svg.count("failed: it | fell") == 1
     assert "<b>" not in svg
     said = [one.text for one in ElementTree.fromstring(svg).iter(f"{SVG}text")]
@@ -214,11 +214,11 @@ def test_what_is_not_finite_stands_last(value: float, count: int) -> None:
     assert "| lost |" in markdown(found)
 
 
-def test_without_general_text_there_are_two_panels() -> None:
+def test_without_general_text_there_is_no_panel_of_it() -> None:
     one = Method(**{**vars(method("a", 20.0)), "general": {}, "general_change": None})
     svg = draw(comparison(one, general=False))
     assert "change in %" not in svg
-    assert len(marks(svg)) == 3
+    assert len(marks(svg)) == 5 + 2
 
 
 def test_axes_hold_what_they_show() -> None:

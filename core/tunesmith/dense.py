@@ -44,7 +44,7 @@ def sizes(model: Any) -> dict[str, int]:
 def _size(model: Any, name: str, parameter: Any) -> int:
     if is_packed(parameter):
         above, _, last = name.rpartition(".")
-        layer = model.get_submodule(above) if hasattr(model, "get_submodule") else None
+        layer: Any = model.get_submodule(above) if hasattr(model, "get_submodule") else None
         if last == "weight" and hasattr(layer, "in_features") and hasattr(layer, "out_features"):
             return int(layer.in_features * layer.out_features)
     return int(parameter.numel())

@@ -1,4 +1,4 @@
-"""A comparison as one picture: quality, trained parameters and general ability side by side, a line a method.
+"""A comparison as one picture, a line a method: quality, trained parameters, memory, time, size, general ability.
 
 The SVG stands alone: colours for light and dark pages are in it, and its text is text.
 """
@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tunesmith.comparison.axis import Axis, linear_axis, log_axis
-from tunesmith.comparison.figures import counted, outcome, short, signed
+from tunesmith.comparison.figures import counted, outcome, short, signed, size
 from tunesmith.comparison.result import Comparison, Method
 from tunesmith.markup import Html, element, joined
 
 ROW, TOP, BOTTOM = 26, 64, 34  # units of the SVG's coordinates
-NAMES, WIDTH = 215, 1085
+NAMES = 215
 LETTERS, LETTERS_OF_ERROR = 26, 110
+#: Of each panel: the width of its axis, and that of the figures behind it.
+QUALITY, TRAINED, MEMORY, SECONDS, SIZE, ABILITY = (250, 95), (150, 80), (120, 85), (110, 75), (130, 105), (200, 65)
 STYLE = """
 svg { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 .page { fill: #ffffff; } .stripe { fill: #f5f6f8; } text { fill: #1f2328; } .dim { fill: #59636e; }
@@ -37,10 +39,11 @@ Figure = Callable[[Method], Mapping[str, Any] | None]
 def draw(comparison: Comparison) -> str:
     """The whole SVG."""
     done, undone = comparison.done, comparison.undone
+    panels, width = _panels(comparison)
     height = TOP + ROW * (len(done) + len(undone)) + BOTTOM
-    body = [element("rect", class_="page", width=WIDTH, height=height)]
+    body = [element("rect", class_="page", width=width, height=height)]
     for index in range(0, len(done) + len(undone), 2):
-        body.append(element("rect", class_="stripe", x=0, y=TOP + index * ROW, width=WIDTH, height=ROW))
+        body.append(element("rect", class_="stripe", x=0, y=TOP + index * ROW, width=width, height=ROW))
     for index, method in enumerate((*done, *undone)):
         style = "dim" if method is comparison.base else "failed" if method.status == "failed" else None
         name = _cut(method.name, LETTERS)
@@ -49,46 +52,53 @@ def draw(comparison: Comparison) -> str:
             body.append(
                 element("text", _cut(outcome(method), LETTERS_OF_ERROR), x=NAMES, y=_y(index) + 4.5, class_="dim")
             )
-    for panel in _panels(comparison):
-        body.append(panel)
-    said = f"{comparison.measure} of {len(done) - 1} methods and the base model, with parameters and general ability"
+    body.extend(panels)
+    said = f"{comparison.measure} of {len(done) - 1} methods and the base model, with what each costs"
     drawing = element(
         "svg",
         element("title", said),
         element("style", Html(STYLE)),
         joined(body),
         xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {height}",
-        width=WIDTH,
+        viewBox=f"0 0 {width} {height}",
+        width=width,
         height=height,
         role="img",
     )
     return f"{drawing}\n"
 
 
-def _panels(comparison: Comparison) -> list[Html]:
+def _panels(comparison: Comparison) -> tuple[list[Html], int]:
+    """The panels from left to right, and where the last one ends."""
     done, base = comparison.done, comparison.base.name
+    methods = [method for method in done if method is not comparison.base]
+    better = comparison.base.measures[comparison.measure]["better"]
     quality = {method.name: method.measures[comparison.measure] for method in done}
-    trained = {m.name: {"value": m.trainable_parameters} for m in done if m.trainable_parameters}
-    better = quality[base]["better"]
-    general = comparison.general_measure is not None
-    wide = 250 if general else 430
-    found = [
-        _panel(
-            comparison,
-            f"{comparison.measure} ({better} is better)",
-            quality,
-            short,
-            linear_axis(quality, base, NAMES, wide),
-        ),
-        _panel(comparison, "trained parameters", trained, counted, log_axis(trained, NAMES + wide + 95, 185)),
+    trained = {m.name: {"value": m.trainable_parameters} for m in methods if m.trainable_parameters}
+    memory = {m.name: {"value": m.memory["bytes"] / 2**20} for m in done if m.memory}
+    seconds = {m.name: {"value": m.train_seconds} for m in methods}
+    sizes = {m.name: {"value": m.size} for m in methods if m.size}
+    whole = "{:,.0f}".format
+    found: list[tuple[str, Mapping[str, Any], Callable[[float], str], tuple[int, int]]] = [
+        (f"{comparison.measure} ({better} is better)", quality, short, QUALITY),
+        ("trained parameters", trained, counted, TRAINED),
+        ("peak memory, MiB", memory, whole, MEMORY),
+        ("training, s", seconds, whole, SECONDS),
+        ("size, bytes", sizes, lambda value: size(round(value)), SIZE),
     ]
-    if general:
+    if comparison.general_measure is not None:
         moved = {m.name: m.general_change for m in done if m.general_change is not None}
-        place = NAMES + wide + 95 + 185 + 75
-        title = f"general {comparison.general_measure}, change in %"
-        found.append(_panel(comparison, title, moved, signed, linear_axis(moved, base, place, WIDTH - place - 65)))
-    return found
+        found.append((f"general {comparison.general_measure}, change in %", moved, signed, ABILITY))
+    drawn, place = [], NAMES
+    for title, figures, shown, (wide, behind) in found:
+        axis = (
+            log_axis(figures, place, wide)
+            if figures is trained or figures is sizes
+            else linear_axis(figures, base, place, wide)
+        )
+        drawn.append(_panel(comparison, title, figures, shown, axis))
+        place += wide + behind
+    return drawn, place
 
 
 def _panel(
