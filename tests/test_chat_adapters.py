@@ -107,3 +107,17 @@ def test_the_code_of_the_page_runs(house: Any, runs: Path) -> None:
     assert not torch.equal(first, second)
     assert not torch.equal(first, base)
     assert names["adapters"].active == "second"
+
+
+def test_the_base_of_a_run_is_refused_when_it_is_another_one_now(house: Any) -> None:
+    from tunesmith.testing.tiny import tiny_folder
+
+    house.model(lambda folder: None)
+    assert house.call("run", house.recipe()).code == 0
+    (run,) = house.runs.iterdir()
+    assert house.call("chat", run, "--base", *ASK).code == 0
+    other = tiny_folder(house.folder / "other-model", seed=5)
+    (house.folder / "model" / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    outcome = house.call("chat", run, "--base", *ASK)
+    assert outcome.code == 65
+    assert "made for another base model" in outcome.err

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunesmith.adapted import ModelHandle
 from tunesmith.adapters import Adapters
-from tunesmith.artifact import load_artifact, load_base, read_line
+from tunesmith.artifact import check_base, load_artifact, load_base, read_line
 from tunesmith.console.opened import artifact_of
 from tunesmith.context import Context
 from tunesmith.errors import PluginError, UsageError
@@ -66,6 +66,7 @@ def open_voice(run: Path, artifact: Path, registry: Registry, context: Context, 
     """
     if base:
         handle = load_base(read_line(artifact, registry), registry, context)
+        check_base(artifact, handle)
     else:
         adapted = load_artifact(artifact, registry, context)
         handle = replace(adapted.handle, model=adapted.model)

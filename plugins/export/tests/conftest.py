@@ -38,7 +38,7 @@ class Bench:
 
     def make(
         self, name: str, adapter: dict[str, Any], *, quantizer: dict[str, Any] | None = None, size: float = 0.05,
-        seed: int = 1, parent: Path | None = None,
+        seed: int = 1, parent: Path | None = None, head: str = "causal-lm",
     ) -> Path:  # fmt: skip
         """An artifact whose trained parameters are moved by normal numbers of standard deviation `size`."""
         tree = {
@@ -50,7 +50,7 @@ class Bench:
         }
         (self.folder / "rows.jsonl").write_text("{}")
         role = make_plan(Recipe(tree, base=self.folder), self.registry).stages[0].main_role
-        line = Line("causal-lm", self.folder, role.model, role.quantizer, role.adapter)
+        line = Line(head, self.folder, role.model, role.quantizer, role.adapter)
         if parent:
             line = replace(line, model=None, quantizer=None, parent=parent)
         adapted = self.adapted(line)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from tunesmith import DiskError, RecipeError, TunesmithError
 from tunesmith.artifact import load_artifact, read_card
@@ -32,6 +32,18 @@ def test_peft_loads_the_folder(bench: Any, batch: Any, adapter: dict[str, Any]) 
     }  # fmt: skip
     assert damage(folder) == []
     model = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(bench.model), str(folder)).eval()
+    tuned = load_artifact(artifact, bench.registry, bench.context).model
+    with torch.no_grad():
+        assert torch.equal(model(**batch).logits, tuned(**batch).logits)
+
+
+def test_the_card_of_a_reward_model_loads_it_under_its_head(bench: Any, batch: Any) -> None:
+    artifact = bench.make("run", {"use": "lora", "rank": 4}, head="scalar")
+    folder = exported(bench, artifact)
+    said = 'AutoModelForSequenceClassification.from_pretrained("model", num_labels=1)'
+    assert said in (folder / "README.md").read_text()
+    base = AutoModelForSequenceClassification.from_pretrained(bench.model, num_labels=1)
+    model = PeftModel.from_pretrained(base, str(folder)).eval()
     tuned = load_artifact(artifact, bench.registry, bench.context).model
     with torch.no_grad():
         assert torch.equal(model(**batch).logits, tuned(**batch).logits)

@@ -85,6 +85,7 @@ def _further(artifact: Path) -> list[str]:
 
 def _card(artifact: Path, line: Line, method: str, base: str, held: str) -> str:
     lines = front("peft", base, [method], f"{method} for {base}")
+    kind, options = ("SequenceClassification", ", num_labels=1") if line.head == "scalar" else ("CausalLM", "")
     lines += [
         f"An adapter in PEFT's layout for `{base}`.",
         *trained_over(line, read_card(artifact)["base"].get("quantized"), held),
@@ -92,9 +93,9 @@ def _card(artifact: Path, line: Line, method: str, base: str, held: str) -> str:
         "",
         "```python",
         "from peft import PeftModel",
-        "from transformers import AutoModelForCausalLM",
+        f"from transformers import AutoModelFor{kind}",
         "",
-        f"base = AutoModelForCausalLM.from_pretrained({json.dumps(base)}{', ...' * bool(held)})"
+        f"base = AutoModelFor{kind}.from_pretrained({json.dumps(base)}{options}{', ...' * bool(held)})"
         + "  # quantized as above, or the answers are wrong" * bool(held),
         'model = PeftModel.from_pretrained(base, "this/folder")',
         "```",
