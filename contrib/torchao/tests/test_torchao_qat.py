@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_the_dense_weights_of_the_artifact_quantize_to_the_trained_model(
     batch = trial.make_batch()
     expected = trial.logits(adapted.model, batch)
     adapted.save(tmp_path)
-    handle = ModelHandle(**{**vars(tiny_handle), "model": AutoModelForCausalLM.from_pretrained(tmp_path)})
+    handle = replace(tiny_handle, model=AutoModelForCausalLM.from_pretrained(tmp_path))
     assert trial.distance(trial.logits(handle.model, batch), expected) > 1e-3
     assert torch.equal(trial.logits(quantized(handle, context).model, batch), expected)
 

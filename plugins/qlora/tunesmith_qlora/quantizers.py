@@ -13,7 +13,7 @@ from tunesmith import Context, MissingError, ModelHandle, Quantization, RecipeEr
 from tunesmith_qlora import FourBitSettings, Int8Settings, Nf4Settings
 from tunesmith_qlora.foresee import refuse_slow
 from tunesmith_qlora.size import measured
-from tunesmith_transformers.loading import choose_device, choose_dtype
+from tunesmith_transformers.loading import choose_device, choose_dtype, quiet
 
 #: What models call their output layers. Transformers leaves them dense by itself only when no other layer is named.
 HEADS = ("lm_head", "embed_out", "output_projection", "score", "classifier")
@@ -106,8 +106,7 @@ def _surroundings(wanted: str, context: Context) -> tuple[str, torch.dtype]:
     """
     device = choose_device(context.device)
     kind = device.partition(":")[0]
-    # it regrets a kernel for packed weights, which are not used here (tunesmith_transformers.quantized.keep_layout)
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+    quiet()  # before bitsandbytes is imported, which has a remark of its own
     try:
         import bitsandbytes
     except Exception as error:  # a native library that does not load raises many kinds
