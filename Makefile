@@ -47,10 +47,11 @@ setup: $(VENV)/.setup
 $(VENV)/.venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Tunesmith needs Python 3.11 or newer: make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -q -c constraints.txt hatchling editables
+	$(PIP) install -q -c constraints.txt hatchling editables setuptools
 	touch $@
 
-# the build backend is already there, so each editable install needs no environment of its own
+# the build backends are already there, so each editable install needs no environment of its own; setuptools
+# builds rouge-score, which has no wheel
 $(VENV)/.demo: $(VENV)/.venv constraints.txt $(PROJECTS)
 	$(PIP) install -q -c constraints.txt --no-build-isolation $(DEMO)
 	touch $@
