@@ -1,4 +1,4 @@
-# make demo | test | check | bench | setup          PYTHON=python3.12 chooses another interpreter
+# make demo | test | faults | check | bench | setup          PYTHON=python3.12 chooses another interpreter
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ DEMO := -e . -e plugins/transformers -e plugins/data -e plugins/lora -e plugins/
 export HF_HUB_OFFLINE ?= 1
 export TOKENIZERS_PARALLELISM ?= false
 
-.PHONY: demo test check bench setup clean help
+.PHONY: demo test faults check bench setup clean help
 help:
 	@grep -hE '^# make|^#: ' Makefile | sed 's/^#[: ] *//'
 
@@ -20,6 +20,12 @@ demo: $(VENV)/.demo
 #: make test   set up everything, then run every test
 test: $(VENV)/.setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+#: make faults inject every fault of docs/reference/reliability.md into real runs, and write its table
+faults: $(VENV)/.setup
+	rm -f build/faults.json
+	FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q tests/faults
+	$(BIN)/python tests/faults/report.py
 
 #: make check  ruff and mypy
 check: $(VENV)/.setup

@@ -16,6 +16,7 @@ HEAVY = (
     "tunesmith_data.loaders",
     "tunesmith_full.adapters",
     "tunesmith_lora.adapter",
+    "tunesmith_preference.trainer",
     "tunesmith_sft.trainer",
     "tunesmith_transformers.perplexity",
     "tunesmith_transformers.sources",
