@@ -76,13 +76,14 @@ def plan(tmp_path: Path, tiny_folder: Path, registry: Registry) -> Callable[[dic
         for file in tree.get("plugins", []):
             write_file(tmp_path / file)
         for stage in tree.get("stages", {"": tree}).values():
-            for model in (stage["model"], *stage.get("models", {}).values()):
+            for model in (stage.get("model", {}), *stage.get("models", {}).values()):
                 if "source" in model:
                     _claimed(registry, model["source"])
                     model["source"] = str(tiny_folder)
             for key, value in stage["data"].items():
                 if key in ("path", "validation_path") and stage["data"]["use"] != "hub":
                     _write_rows(tmp_path / value, stage["data"].get("columns", {}))
+            _write_rewards(tmp_path, stage["trainer"].get("reward", ()))
         path = tmp_path / "recipe.toml"
         path.write_text(tomli_w.dumps(tree), encoding="utf-8")
         recipe = read(path)
@@ -90,6 +91,14 @@ def plan(tmp_path: Path, tiny_folder: Path, registry: Registry) -> Callable[[dic
         return make_plan(recipe, Registry.discover(files=files) if files else registry)
 
     return make
+
+
+def _write_rewards(folder: Path, rewards: str | list[str]) -> None:
+    """The files of reward functions that a recipe names."""
+    for named in (rewards,) if isinstance(rewards, str) else rewards:
+        file, _, function = named.rpartition(":")
+        if file.endswith(".py"):
+            (folder / file).write_text(f"def {function}(prompts, completions, rows): ...\n", encoding="utf-8")
 
 
 def _of_the_tutorial(tree: Mapping[str, Any], folder: Path) -> list[Path]:

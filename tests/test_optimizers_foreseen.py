@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,9 @@ from tunesmith_transformers.settings import TrainingSettings
 
 TRAINERS = [entry.component for entry in Registry.discover().entries("trainer")]
 DURABLE = [
-    t for t in TRAINERS if issubclass(t.settings, TrainingSettings) or "optim_unavailable" in t.settings.__annotations__
+    t
+    for t in TRAINERS
+    if issubclass(t.settings, TrainingSettings) or "optim_unavailable" in {item.name for item in fields(t.settings)}
 ]
 
 

@@ -30,5 +30,5 @@ def tunesmith_trainers() -> Iterator[Trainer]:
             ),
         ),
         accepts=("prompt", "prompt-completion", "messages"),
-        check="tunesmith_ppo.check:check",
+        check="tunesmith_transformers.online.check:check",
     )

@@ -108,12 +108,6 @@ def value_losses(
     return 0.5 * torch.where(plain > clipped, plain, clipped), (clipped > plain).detach()
 
 
-def entropy(logits: torch.Tensor) -> torch.Tensor:
-    """Entropy of softmax(logits) in nats; logits (N, V), result (N,)."""
-    logps = torch.log_softmax(logits, dim=-1)
-    return -(logps.exp() * logps).sum(dim=-1)
-
-
 def approximate_kl(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
     """How far the policy has moved since the rollout: half the mean squared log-ratio, in nats a token."""
     return 0.5 * (logps - old_logps).square().mean()

@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from tunesmith import Context, RecipeError
+from tunesmith_transformers.online.settings import OnlineSettings
 from tunesmith_transformers.optimizers import chosen
 from tunesmith_transformers.settings import TrainingSettings
 
@@ -68,7 +69,7 @@ def build(kind: type[Any], settings: TrainingSettings, context: Context, device:
         ) from error
 
 
-def longest(settings: TrainingSettings, model_limit: int | None) -> int | None:
+def longest(settings: TrainingSettings | OnlineSettings, model_limit: int | None) -> int | None:
     """The longest row, in tokens.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Where the reward comes from: a function that the recipe names, or a reward model."""
+"""Where the reward comes from: built-in scores, functions that the recipe names, a reward model, or their sum."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -14,14 +15,133 @@ import torch
 
 from tunesmith import Adapted, Context, NumericalError, PluginError, RecipeError
 from tunesmith.errors import message_of
-from tunesmith_ppo.check import is_file, split_reference
-from tunesmith_ppo.prompts import Prompt
 from tunesmith_transformers.batching import by_length, collate
 from tunesmith_transformers.heads import scores
+from tunesmith_transformers.online import named
+from tunesmith_transformers.online.check import MODEL, NAMED, is_file, reward_names, split_reference
+from tunesmith_transformers.online.prompts import Prompt
+from tunesmith_transformers.online.settings import ScoreSettings
 from tunesmith_transformers.tokens import Encoded, column_values, prompt_ids
 
 #: `(prompts, completions, rows) -> list[float]`: prompts as the data has them, completions as text.
 Function = Callable[[list[Any], list[str], list[Mapping[str, Any]]], Sequence[float]]
+
+
+#: `(prompts, answers, texts) -> (B,)`: answers as token ids, texts as what they say.
+Reward = Callable[[Sequence[Prompt], Sequence[Sequence[int]], Sequence[str]], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What some answers are worth.
+
+    Args:
+        total: the weighted sum of all rewards, (B,).
+        parts: each reward by its name, unweighted, (B,).
+    """
+
+    total: torch.Tensor
+    parts: Mapping[str, torch.Tensor]
+
+    def metrics(self) -> dict[str, float]:
+        """`reward`, and mean and standard deviation of each by its name, as TRL calls them."""
+        found = {"reward": float(self.total.mean())}
+        for name, values in self.parts.items():
+            found[f"rewards/{name}/mean"] = float(values.mean())
+            found[f"rewards/{name}/std"] = float(values.std(unbiased=False))
+        return found
+
+
+class Rewards:
+    """One or several rewards with their weights.
+
+    Args:
+        parts: the rewards by name.
+        weights: one each.
+        exact: the one among them that needs a right answer in every row.
+    """
+
+    def __init__(
+        self, parts: Mapping[str, Reward], weights: Sequence[float], exact: named.ExactAnswer | None = None
+    ) -> None:
+        self.parts = dict(parts)
+        self.weights = list(weights)
+        self.exact = exact
+
+    def check_row(self, row: Mapping[str, Any]) -> None:
+        """Refuse a row whose answers could not be scored.
+
+        Raises:
+            Unusable: with the reason.
+        """
+        if self.exact is not None:
+            self.exact.right(row)
+
+    def __call__(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], texts: Sequence[str]) -> Scores:
+        """The scores of some answers.
+
+        Raises:
+            TunesmithError: one of them cannot be had.
+        """
+        found = {name: reward(prompts, answers, texts) for name, reward in self.parts.items()}
+        total = torch.zeros(len(prompts))
+        for weight, values in zip(self.weights, found.values(), strict=True):
+            total += weight * values
+        return Scores(total, found)
+
+
+def make(
+    models: Mapping[str, Adapted], record_type: str, settings: ScoreSettings, batch_size: int, context: Context
+) -> Rewards:
+    """The rewards that a recipe names.
+
+    Args:
+        models: the roles `policy` and perhaps `reward`.
+        record_type: of the rows.
+        batch_size: answers that a reward model reads at once.
+
+    Raises:
+        RecipeError: there is none, a model that is not named, or a name without its model or function.
+    """
+    model = models.get("reward")
+    names = reward_names(settings) or ((MODEL,) if model is not None else ())
+    if not names or (model is None and MODEL in names):
+        raise RecipeError(
+            "there is no reward model" if names else "there is no reward",
+            fix="Name a reward model in [models.reward], or set `reward` in [trainer], for example to a function.",
+        )
+    if model is not None and MODEL not in names:
+        raise RecipeError(
+            "there are two rewards: a model, and what `reward` in [trainer] names",
+            fix='Leave one of them out, or add "model" to the list: reward = ["model", ...].',
+        )
+    parts: dict[str, Reward] = {}
+    exact = None
+    for reference in names:
+        if reference == MODEL:
+            assert model is not None
+            parts[MODEL] = ModelReward(model, models["policy"].handle.tokenizer, record_type, batch_size)
+        elif reference in NAMED:
+            scored = named.make(reference, settings, record_type)
+            exact = scored if isinstance(scored, named.ExactAnswer) else exact
+            parts[reference] = _Tensor(scored)
+        else:
+            name = split_reference(reference)[1]
+            function = FunctionReward(reference, load_function(reference, context))
+            parts[reference if name in parts or name in NAMED else name] = function
+    return Rewards(parts, settings.reward_weights or [1.0] * len(names), exact)
+
+
+@dataclass(frozen=True)
+class _Tensor:
+    """A named reward as a tensor (B,)."""
+
+    reward: named.Named
+
+    def __call__(
+        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], texts: Sequence[str]
+    ) -> torch.Tensor:
+        return torch.tensor(self.reward(prompts, answers, texts), dtype=torch.float32)
 
 
 class FunctionReward:

@@ -1,33 +1,43 @@
-"""What of a PPO run is kept in a checkpoint, on the same store as every trainer's."""
+"""What is kept of a run between two of its steps, on the same store as every trainer's."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from tunesmith import Adapted, Context
+import torch
+
+from tunesmith import Context
 from tunesmith.store import commit_folder, newest_good, rotate
-from tunesmith_ppo.values import Values
 from tunesmith_transformers import checkpoint
 
-VALUES = "values.safetensors"
+
+class Part(Protocol):
+    """Something trained, as an `Adapted` offers itself."""
+
+    def state(self) -> dict[str, torch.Tensor]: ...
+
+    def load_state(self, tensors: dict[str, torch.Tensor], /) -> None: ...
+
+    def extra_state(self) -> dict[str, Any]: ...
+
+    def load_extra_state(self, extra: dict[str, Any], /) -> None: ...
 
 
 class Checkpoints:
     """Saves and restores between two steps; no random state, because each step seeds its own.
 
     Args:
+        parts: what is trained, by name; the first is the policy, and the others have a file of their name.
         scheduler: of the learning rate.
+        keep: checkpoints that are kept.
     """
 
-    def __init__(
-        self, context: Context, policy: Adapted, values: Values, optimizer: Any, scheduler: Any, keep: int
-    ) -> None:
+    def __init__(self, context: Context, parts: Mapping[str, Part], optimizer: Any, scheduler: Any, keep: int) -> None:
         self.context = context
-        self.policy = policy
-        self.values = values
+        self.parts = dict(parts)
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.keep = keep
@@ -59,10 +69,9 @@ class Checkpoints:
         checkpoint.check_identity(folder, self.context.identity)
         self.context.reporter.say(f"going on from {folder.name}")
         content = checkpoint.read_state(folder)
-        self.policy.load_state(checkpoint.read_tensors(folder / checkpoint.MODEL))
-        self.policy.load_extra_state(content["adapter"])
-        self.values.load_state(checkpoint.read_tensors(folder / VALUES))
-        self.values.load_extra_state(content["values"])
+        for place, (name, part) in enumerate(self.parts.items()):
+            part.load_state(checkpoint.read_tensors(folder / _file(name, place)))
+            part.load_extra_state(content["parts"][name])
         checkpoint.load_optimizer(folder, self.optimizer)
         self.scheduler.load_state_dict(content["scheduler"])
         self.saved = int(content["step"])
@@ -70,16 +79,19 @@ class Checkpoints:
 
     def _write(self, folder: Path, step: int, progress: Mapping[str, Any]) -> None:
         optimizer, rest = checkpoint.flatten_optimizer(self.optimizer.state_dict())
-        checkpoint.write_tensors(folder / checkpoint.MODEL, self.policy.state())
-        checkpoint.write_tensors(folder / VALUES, self.values.state())
+        for place, (name, part) in enumerate(self.parts.items()):
+            checkpoint.write_tensors(folder / _file(name, place), part.state())
         checkpoint.write_tensors(folder / checkpoint.OPTIMIZER, optimizer)
         content = {
             "identity": dict(self.context.identity),
             "step": step,
             "progress": dict(progress),
-            "adapter": self.policy.extra_state(),
-            "values": self.values.extra_state(),
+            "parts": {name: part.extra_state() for name, part in self.parts.items()},
             "optimizer": rest,
             "scheduler": self.scheduler.state_dict(),
         }
         (folder / checkpoint.STATE).write_text(json.dumps(content) + "\n", encoding="utf-8")
+
+
+def _file(name: str, place: int) -> str:
+    return checkpoint.MODEL if place == 0 else f"{name}.safetensors"

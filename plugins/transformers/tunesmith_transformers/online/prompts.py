@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from tunesmith_transformers.tokens import Unusable, column_values, prompt_ids
 
 @dataclass(frozen=True)
 class Prompt:
-    """One row as PPO uses it.
+    """One row as something to answer.
 
     Args:
         row: its name.
@@ -31,12 +31,18 @@ class Prompt:
 
 
 def encode_prompts(
-    data: Dataset, handle: ModelHandle, max_new_tokens: int, max_length: int | None, context: Context
+    data: Dataset,
+    handle: ModelHandle,
+    max_new_tokens: int,
+    max_length: int | None,
+    context: Context,
+    check_row: Callable[[Mapping[str, Any]], None] = lambda row: None,
 ) -> list[Prompt]:
     """The rows' prompts; those without one and those that leave no room for an answer go to the ledger.
 
     Args:
         max_length: longest prompt with its answer, in tokens.
+        check_row: raises `Unusable` for a row whose answers could not be scored.
 
     Raises:
         DataError: too many rows are lost, or the rows need a chat template and there is none.
@@ -49,6 +55,7 @@ def encode_prompts(
                 raise Unusable("the prompt is empty")
             if max_length is not None and len(ids) + max_new_tokens > max_length:
                 raise Unusable(f"the prompt and max_new_tokens = {max_new_tokens} are over max_length = {max_length}")
+            check_row(row)
         except Unusable as error:
             context.ledger.drop(name, str(error))
             continue
@@ -70,7 +77,7 @@ def _given(row: Mapping[str, Any]) -> Any:
 class Order:
     """Which prompts each step answers: by seed and step alone, so that a resumed run goes on as it would have.
 
-    Detail 21: every prompt comes once before one comes again, and then in a new order.
+    Every prompt comes once before one comes again, and then in a new order (Huang et al. 2024, detail 21).
     """
 
     def __init__(self, count: int, batch_size: int, seed: int) -> None:

@@ -1,0 +1,173 @@
+"""The steps of a run on a model's own answers: answering, weighing, learning, with checkpoints between them."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from tunesmith import Adapted, Context, Stopped, TrainResult, TunesmithError
+from tunesmith.guard import seed_everything
+from tunesmith_transformers.online.answers import Answers
+from tunesmith_transformers.online.checkpoints import Checkpoints, Part
+from tunesmith_transformers.online.prompts import Order, Prompt
+from tunesmith_transformers.online.rewards import Rewards, Scores
+from tunesmith_transformers.online.settings import OnlineSettings
+from tunesmith_transformers.online.updates import Updater
+
+UNENDED = 0.5  # share of answers without an end from which the console says so
+
+Micro = TypeVar("Micro")
+
+
+@dataclass
+class Experience(Generic[Micro]):
+    """A step's answers, made into what the updates learn from.
+
+    Args:
+        micros: all of them, in batches of one forward pass each.
+        ended: the share of answers that have an end token.
+        metrics: what is known before the updates.
+        tokens: of prompts and answers.
+    """
+
+    micros: list[Micro]
+    ended: float
+    metrics: dict[str, float]
+    tokens: int
+
+
+class Loop(ABC, Generic[Micro]):
+    """One run: its models, and how far it has come. A method derives it.
+
+    Args:
+        policy: answers, and learns.
+        answers: each prompt gets so many a step.
+    """
+
+    def __init__(
+        self, policy: Adapted, rewards: Rewards, settings: OnlineSettings, context: Context, answers: int = 1
+    ) -> None:
+        self.policy = policy
+        self.context = context
+        self.answers = Answers(policy, rewards, settings, context)
+        self.each = answers
+        self.tokens = 0
+        self.warned = False
+        self._settings = settings
+
+    # --- what a method brings -----------------------------------------------------------------
+    @abstractmethod
+    def updater(self, steps: int) -> Updater[Micro]:
+        """What takes the optimizer steps of a run of so many steps."""
+
+    @abstractmethod
+    def weigh(
+        self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], scores: Scores, step: int
+    ) -> Experience[Micro]:
+        """What is learned from answers: `answers` times as many as prompts, those to one prompt side by side.
+
+        Raises:
+            Stopped: the context says so.
+            NumericalError: a log-probability is not finite.
+        """
+
+    def parts(self) -> dict[str, Part]:
+        """What a checkpoint holds, the policy first."""
+        return {"policy": self.policy}
+
+    def ends_before(self, experience: Experience[Micro], step: int) -> bool:
+        """Whether training ends before this step is learned from."""
+        return False
+
+    def learned(self, experience: Experience[Micro]) -> None:
+        """Called after a step's updates."""
+
+    def counters(self) -> dict[str, Any]:
+        """What else must be kept between steps, JSON-ready."""
+        return {}
+
+    def go_on(self, counters: Mapping[str, Any]) -> None:
+        """Take over what `counters` gave before an interruption."""
+
+    # --- the run ------------------------------------------------------------------------------
+    def run(self, prompts: Sequence[Prompt]) -> TrainResult:
+        """Train to the end, or from the newest good checkpoint on when the context says so.
+
+        Raises:
+            PluginError: a reward function fails; what was learned before is saved.
+            NumericalError: a score, loss or gradient is not finite.
+        """
+        settings, context = self._settings, self.context
+        begun = time.monotonic()
+        total = settings.max_steps or math.ceil(settings.epochs * len(prompts) / settings.batch_size)
+        updater = self.updater(total)
+        checkpoints = Checkpoints(
+            context, self.parts(), updater.optimizer, updater.scheduler, settings.save_total_limit
+        )
+        order = Order(len(prompts), settings.batch_size, context.seed)
+        step, earlier = checkpoints.restore()
+        self.tokens = earlier.get("tokens", 0)
+        self.warned = earlier.get("warned", False)
+        self.go_on(earlier)
+        for adapted in updater.adapters:
+            adapted.begin(updater.total)
+        each = f", {self.each} answers to each" if self.each > 1 else ""
+        context.reporter.say(f"{len(prompts)} prompts, {settings.batch_size} of them a step{each}; dropout is off")
+        metrics: dict[str, float] = dict(earlier.get("metrics", {}))
+        stopped: int | None = None
+        while step < total:
+            seed = context.seed * 1_000_003 + step + 1
+            seed_everything(seed)  # a step draws the same wherever the run was interrupted
+            batch = [prompts[index] for index in order.of_step(step + 1) for _ in range(self.each)]
+            try:
+                answers = self.answers.draw(batch, seed)
+                try:
+                    scores = self.answers.score(batch, answers)
+                except TunesmithError:
+                    checkpoints.save(step, self._progress(metrics))  # the policy is as the last step left it
+                    raise
+                experience = self.weigh(batch, answers, scores, step + 1)
+            except Stopped as signal:
+                stopped = signal.signal_number
+                break
+            self._watch(experience, step + 1)
+            if self.ends_before(experience, step + 1):
+                total = step
+                break
+            rates = {"learning_rate": updater.scheduler.get_last_lr()[0]}
+            metrics = {**updater.learn(experience.micros, step + 1, seed), **experience.metrics, **rates}
+            step += 1
+            self.tokens += experience.tokens
+            self.learned(experience)
+            context.reporter.progress(step, total, metrics)
+            if context.stop or step == total or step % settings.save_steps == 0:
+                checkpoints.save(step, self._progress(metrics))
+            if context.stop and step < total:
+                stopped = context.stop.signal_number
+                break
+        checkpoints.save(step, self._progress(metrics))
+        seconds = time.monotonic() - begun
+        return TrainResult(
+            steps=step, total_steps=total, metrics=metrics, seconds=seconds, tokens=self.tokens, stopped=stopped
+        )
+
+    def _progress(self, metrics: Mapping[str, float]) -> dict[str, Any]:
+        return {"tokens": self.tokens, "warned": self.warned, "metrics": dict(metrics), **self.counters()}
+
+    def _watch(self, experience: Experience[Micro], step: int) -> None:
+        """Say once when many answers do not end."""
+        unended = 1.0 - experience.ended
+        self.context.facts["ended"] = round(experience.ended, 4)
+        if unended < UNENDED or self.warned:
+            return
+        self.warned = True
+        told = self._settings.missing_eos_reward
+        worth = "their own reward" if told == "own" else f"a reward of {told:g}"
+        self.context.reporter.warn(
+            f"{unended:.0%} of the answers of step {step} do not end within max_new_tokens = "
+            f"{self._settings.max_new_tokens} and get {worth}: raise it, or tune the model on answers that end"
+        )
