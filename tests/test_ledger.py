@@ -51,6 +51,17 @@ def test_losses_over_the_limit_stop() -> None:
     assert "max_lost_rows" in str(caught.value)
 
 
+def test_what_is_expected_is_counted_and_held_to_no_limit() -> None:
+    made = ledger(100, 5)
+    for number in range(30):
+        made.drop(f"b:{number}", "a tie", expected=True)
+    made.check(0.05)
+    assert (made.dropped, made.reasons()) == (35, {"a tie": 30, "empty completion": 5})
+    made.drop("c:1", "empty completion")
+    with pytest.raises(DataError, match=r"6 of 100 rows \(6.0%\) would be lost"):
+        made.check(0.05)
+
+
 def test_nothing_left_stops_whatever_the_limit() -> None:
     with pytest.raises(DataError, match="none of the 3 rows can be used"):
         ledger(3, 3).check(1.0)

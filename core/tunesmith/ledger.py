@@ -28,20 +28,27 @@ class Entry:
 class Ledger:
     """Counts rows in, and keeps the reason for each row lost or shortened.
 
-    rows in = trained + held out + dropped, and truncated rows are counted among those kept.
+    rows in = trained + held out + dropped, and truncated rows are counted among those kept. `expected` of the dropped
+    ones say themselves that there is nothing to train on, as a tie does; no limit is held to them.
     """
 
     rows_in: int = 0
     trained: int = 0
     held_out: int = 0
     entries: list[Entry] = field(default_factory=list)
+    expected: int = 0
 
     def read(self, count: int = 1) -> None:
         """Count rows that came in."""
         self.rows_in += count
 
-    def drop(self, row: str, reason: str, detail: str = "") -> None:
-        """Row `row` will not be used; rows are counted by `reason`, `detail` is this row's own."""
+    def drop(self, row: str, reason: str, detail: str = "", *, expected: bool = False) -> None:
+        """Row `row` will not be used; rows are counted by `reason`, `detail` is this row's own.
+
+        Args:
+            expected: the row is as it should be and says that there is nothing to train on.
+        """
+        self.expected += expected
         self.entries.append(Entry(row, "dropped", reason, detail))
 
     def truncate(self, row: str, reason: str, detail: str = "") -> None:
@@ -78,7 +85,7 @@ class Ledger:
         """Stop when too much was lost, or nothing is left.
 
         Args:
-            limit: the largest share of rows, 0 to 1, that may be dropped.
+            limit: the largest share of rows, 0 to 1, that may be dropped without being expected.
 
         Raises:
             DataError: with the reasons and the first rows.
@@ -92,10 +99,10 @@ class Ledger:
                 details=self.examples(),
                 fix="Mend the rows, or see `tunesmith data check RECIPE`.",
             )
-        if self.dropped > limit * self.rows_in:
+        lost = self.dropped - self.expected
+        if lost > limit * self.rows_in:
             raise DataError(
-                f"{self.dropped} of {self.rows_in} rows ({self.dropped / self.rows_in:.1%}) would be lost; "
-                f"the limit is {limit:.1%}",
+                f"{lost} of {self.rows_in} rows ({lost / self.rows_in:.1%}) would be lost; the limit is {limit:.1%}",
                 details=self.examples(),
                 fix="Mend the rows, or allow more with `[run] max_lost_rows = SHARE`.",
             )

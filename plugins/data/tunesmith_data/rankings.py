@@ -69,7 +69,7 @@ def expanded(
         if made:
             context.ledger.read(len(made) - 1)
         else:
-            context.ledger.drop(item.name, "all answers have the same score")
+            context.ledger.drop(item.name, "all answers have the same score", expected=True)
         found.extend(made)
     return found, "unpaired-preference" if settings.pairs == "unpaired" else type_
 
