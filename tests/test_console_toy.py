@@ -226,7 +226,12 @@ def distance(handle: ModelHandle, data: Dataset, settings: DistanceSettings, con
     value = settings.scale * (1 - handle.model.weight.value)
     measure = Measure(value=value, better="lower", low=value - 0.01, high=value + 0.01, n=len(data.validation))
     samples = tuple(
-        Sample(row=name, prompt=row["prompt"], answer=handle.model.answer(row["prompt"]), reference=row["completion"])
+        Sample(
+            row=name,
+            prompt=row["prompt"],
+            answer=handle.model.answer(row["prompt"]),
+            reference=row.get("completion", ""),
+        )
         for name, row in data.validation
     )
     after_it = Measure(value=value, better="lower", n=1, unit="%")  # a name before "distance" in the alphabet

@@ -206,6 +206,7 @@ def test_json_has_the_keys_that_the_page_names(call: Call) -> None:
         ("runs [FOLDER]", "runs"),
         ("evaluate RUN", "evaluate", run, "--use", "perplexity"),
         ("chat RUN", "chat", run, "--prompt", "hi", "--max-new-tokens", "3"),
+        ("rank [RUN]", "rank", run, "--base", "--rows", "2", "--max-new-tokens", "3"),
         ("export RUN", "export", run, "--use", "adapter"),
         ("combine RUN=WEIGHT", "combine", f"{run}=1", f"{run}=1", "--to", "sum"),
         ("plugins list", "plugins", "list"),

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tunesmith import DataError
-from tunesmith.stats import bootstrap_mean, bootstrap_ratio
+from tunesmith.stats import bootstrap_mean, bootstrap_ratio, wilson
 
 
 def test_the_mean_lies_in_its_interval() -> None:
@@ -69,3 +69,11 @@ def test_nothing_measured_is_an_error(above: list[float], below: list[float]) ->
 def test_rows_that_weigh_nothing_may_be_drawn_alone() -> None:
     value, low, high = bootstrap_ratio([0.0, 0.0, 3.0], [0.0, 0.0, 1.0], seed=1)
     assert (value, low, high) == (3.0, 3.0, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("share", "n", "low", "high"),
+    [(0.8, 10, 0.4902, 0.9433), (0.0, 10, 0.0, 0.2775), (1.0, 5, 0.5655, 1.0), (0.5, 100, 0.4038, 0.5962)],
+)
+def test_a_share_of_few_rows_has_the_score_interval(share: float, n: int, low: float, high: float) -> None:
+    assert wilson(share, n) == pytest.approx((low, high), abs=1e-4)

@@ -1,11 +1,15 @@
-"""Uncertainty of what is measured: percentile bootstrap over rows (Efron, Tibshirani 1993, chapter 13)."""
+"""Uncertainty of what is measured: percentile bootstrap over rows (Efron, Tibshirani 1993, chapter 13), and for shares
+of few rows the score interval (Wilson 1927)."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 
 RESAMPLES = 1000
+#: Standard deviations on either side of the middle of a normal distribution that hold 95 % of it.
+Z = 1.959963984540054
 
 
 def bootstrap_mean(values: Sequence[float], *, seed: int, resamples: int = RESAMPLES) -> tuple[float, float, float]:
@@ -44,3 +48,19 @@ def bootstrap_ratio(
     drawn.sort()
     low, high = drawn[int(0.025 * len(drawn))], drawn[min(len(drawn) - 1, int(0.975 * len(drawn)))]
     return (value, *sorted((transform(low), transform(high))))  # type: ignore[return-value]
+
+
+def wilson(share: float, n: int) -> tuple[float, float]:
+    """The ends of the 95 % score interval of a share of `n` independent rows.
+
+    A row may count in part, as a tie counts half: no values between 0 and 1 vary more than zeros and ones of the same
+    mean, so the interval is then too wide rather than too narrow.
+
+    Args:
+        share: between 0 and 1.
+        n: one row or more.
+    """
+    middle = share + Z * Z / (2 * n)
+    reach = Z * math.sqrt(share * (1 - share) / n + Z * Z / (4 * n * n))
+    below = 1 + Z * Z / n
+    return max(0.0, (middle - reach) / below), min(1.0, (middle + reach) / below)

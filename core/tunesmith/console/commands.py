@@ -15,6 +15,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "runs": ("runs:runs", "List runs: how far they are, what they reached."),
     "evaluate": ("evaluate:evaluate", "Measure a finished run again on its held-out rows."),
     "chat": ("chat:chat", "Talk to a tuned model, or ask it once."),
+    "rank": ("rank:rank", "Put answers of several models in order, without knowing whose they are."),
     "export": ("export:export", "Write a run's result in another form, such as one merged model."),
     "combine": ("combine:combine", "Add up adapters of one base by weight."),
     "plugins list": ("plugins_listing:plugins_list", "List every component, and plugins that cannot be used."),
@@ -36,7 +37,7 @@ GROUPS: dict[str, str] = {
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Prepare", ("init", "data check", "data show", "plan")),
     ("Run", ("run", "resume", "compare", "runs")),
-    ("Use the result", ("evaluate", "chat", "export", "combine")),
+    ("Use the result", ("evaluate", "chat", "rank", "export", "combine")),
     ("Plugins", tuple(name for name in COMMANDS if name.startswith("plugins "))),
     ("Help", ("doctor", "schema")),
 )
