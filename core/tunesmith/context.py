@@ -14,6 +14,7 @@ from tunesmith.places import cache_folder as cache_folder
 from tunesmith.places import config_folder as config_folder
 
 if TYPE_CHECKING:
+    from tunesmith.held_out import HeldOut
     from tunesmith.records import Dataset
     from tunesmith.registry import Registry
 
@@ -114,6 +115,7 @@ class Context:
         sync: forces what was reported so far to the disk; called before a checkpoint is committed.
         registry: the plugins of the run; with it an artifact is loaded (`tunesmith.artifact.load_artifact`).
         rows: the stage's rows, trained on and held out; raises a `DataError` where no run's data are at hand.
+        held_out: for a trainer: measures the held-out rows between two steps; None outside of a run.
     """
 
     seed: int = 42
@@ -132,6 +134,7 @@ class Context:
     sync: Callable[[], None] = lambda: None
     registry: Registry = field(default_factory=no_plugins)
     rows: Callable[[], Dataset] = no_rows
+    held_out: HeldOut | None = None
 
     def with_(self, **changes: Any) -> Context:
         """A copy with some fields changed."""

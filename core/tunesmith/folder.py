@@ -25,6 +25,7 @@ STATE = "state.json"
 MANIFEST = "manifest.json"
 RECIPE = "recipe.toml"
 METRICS = "metrics.jsonl"
+EVALUATIONS = "evaluations.jsonl"
 EVENTS = "events.jsonl"
 RESULTS = "results.json"
 LOCK = "lock"
@@ -195,20 +196,28 @@ class RunFolder:
         """Append one step to `metrics.jsonl`."""
         self._append(METRICS, {"stage": stage, "step": step, **metrics})
 
+    def evaluated(self, stage: str, step: int, measures: Mapping[str, Mapping[str, Any]]) -> None:
+        """Append what was measured after a step to `evaluations.jsonl`, once: a resumed run may measure it again."""
+        path = self.path / EVALUATIONS
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        known = [_parsed(line) for line in text.split("\n")]
+        if not any((record.get("stage"), record.get("step")) == (stage, step) for record in known):
+            self._append(EVALUATIONS, {"stage": stage, "step": step, "measures": measures})
+
     def sync(self) -> None:
         """Force the logs to the disk."""
-        for name in (METRICS, EVENTS):
+        for name in (METRICS, EVALUATIONS, EVENTS):
             if (self.path / name).exists():
                 with disk_errors(self.path / name):
                     fsync(self.path / name)
 
     def forget_after(self, stage: str, step: int) -> None:
-        """Drop a stage's metrics after `step`: they were never committed and will come again."""
-        path = self.path / METRICS
-        if path.exists():
-            lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
-            kept = [line for line in lines if _keeps(line, stage, step)]
-            write_file(path, "".join(f"{line}\n" for line in kept))
+        """Drop a stage's metrics and evaluations after `step`: they were never committed and will come again."""
+        for path in (self.path / METRICS, self.path / EVALUATIONS):
+            if path.exists():
+                lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+                kept = [line for line in lines if _keeps(line, stage, step)]
+                write_file(path, "".join(f"{line}\n" for line in kept))
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         path = self.path / name

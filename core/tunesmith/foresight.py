@@ -17,12 +17,13 @@ from tunesmith.spec import Model, Settings, Trainer
 from tunesmith.static import dataclass_fields
 
 
-def notes_of(entry: Entry, settings: Settings, folder: Path, device: str, where: str) -> tuple[str, ...]:
+def notes_of(entry: Entry, settings: Settings, folder: Path, known: Mapping[str, Any], where: str) -> tuple[str, ...]:
     """Call a component's own check, if it has one, and return the sentences that it gives back.
 
     Args:
         folder: the recipe's folder.
-        device: the recipe's device; handed to a check that has a parameter of that name.
+        known: what else is known of the recipe, by name (`device`, `evaluators`); each is handed to a check that has
+            a parameter of that name.
         where: the place of the component in the recipe, for an error that names none.
 
     Raises:
@@ -32,7 +33,7 @@ def notes_of(entry: Entry, settings: Settings, folder: Path, device: str, where:
     if not entry.component.check:
         return ()
     check = entry.component.resolve("check")
-    options = {"device": device} if "device" in inspect.signature(check).parameters else {}
+    options = {name: known[name] for name in inspect.signature(check).parameters if name in known}
     try:
         with guarded(entry):
             found = check(settings, folder, **options)

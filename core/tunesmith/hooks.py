@@ -16,6 +16,7 @@ import pluggy
 
 if TYPE_CHECKING:
     from tunesmith.plan import Plan
+    from tunesmith.results import Measure
     from tunesmith.spec import (
         Adapter,
         Evaluator,
@@ -106,6 +107,15 @@ class ObserverHooks:
         :param stage: the stage's name.
         :param step: optimizer steps done so far, from 1.
         :param metrics: loss, learning rate and what else the trainer logs.
+        """
+
+    @hookspec
+    def tunesmith_evaluated(self, stage: str, step: int, measures: Mapping[str, Measure]) -> None:
+        """The held-out rows were measured between two steps of training.
+
+        :param stage: the stage's name.
+        :param step: optimizer steps done so far, from 1.
+        :param measures: what was measured, by name.
         """
 
     @hookspec

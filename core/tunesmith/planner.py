@@ -29,6 +29,7 @@ class Planner:
         self.taken: set[tuple[str, ...]] = set()  # the stages' adapters and quantizers that a role uses
         self.seed = 0
         self.device = "auto"
+        self.evaluators: tuple[str, ...] = ()  # of the stage that is being planned
 
     def plan(self) -> Plan:
         tree = self.recipe.tree
@@ -68,6 +69,8 @@ class Planner:
                     where=self.recipe.where(*path) if path else self.recipe.where(),
                     fix=f'Add it, for example [{".".join((*path, needed))}] with use = "NAME".',
                 )
+        evaluators = self._list("evaluator", table, "evaluate", path)
+        self.evaluators = tuple(use.component.name for use in evaluators)
         trainer = self.use("trainer", table["trainer"], (*path, "trainer"))
         assert isinstance(trainer.component, Trainer)
         check_arguments(trainer, self.recipe, path)
@@ -76,7 +79,7 @@ class Planner:
             data=self.use("loader", table["data"], (*path, "data")),
             roles=self._roles(trainer.component, table, path),
             trainer=trainer,
-            evaluators=self._list("evaluator", table, "evaluate", path),
+            evaluators=evaluators,
             exporters=self._list("exporter", table, "export", path),
         )
         earlier = {name: self.stages[name].fingerprint for name in stage.needs}
@@ -256,7 +259,8 @@ class Planner:
                 fix=f"Run: pip install {entry.plugin.distribution}",
             )
         settings = check_settings(entry.component.settings, table, self.recipe, path)
-        notes = notes_of(entry, settings, self.recipe.folder, self.device, self.recipe.where(*path))
+        known = {"device": self.device, "evaluators": self.evaluators}
+        notes = notes_of(entry, settings, self.recipe.folder, known, self.recipe.where(*path))
         notes += (self.recipe.left_out[path],) if path in self.recipe.left_out else ()
         return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings, notes)
 

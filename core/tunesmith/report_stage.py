@@ -21,7 +21,7 @@ FATES = {
     "truncated": "truncated",
 }
 
-PHASES = ("load data", "load model", "evaluate before", "train", "evaluate after", "commit")
+PHASES = ("load data", "load model", "evaluate before", "train", "evaluate in between", "evaluate after", "commit")
 
 
 def stage_section(

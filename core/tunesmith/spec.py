@@ -72,7 +72,8 @@ class Component:
     check: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `check(settings, folder)` when a plan is made:
     raises a `TunesmithError` for what can be known without loading a model, and may return (or yield) sentences
-    that `tunesmith plan` and a run show. With a parameter `device` it is handed the recipe's. Must not import torch."""
+    that `tunesmith plan` and a run show. With a parameter `device` it is handed the recipe's; a trainer's with
+    `evaluators` the names of its stage's evaluators. Must not import torch."""
 
     def __post_init__(self) -> None:
         label = f"{type(self).__name__} {self.name!r}"

@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import artifact
-from tunesmith.adapted import Adapted, ModelHandle
+from tunesmith.adapted import Adapted
 from tunesmith.card import model_card
 from tunesmith.context import Context
 from tunesmith.errors import DataError, Stopped
 from tunesmith.folder import RunFolder, now
 from tunesmith.guard import guarded, seed_everything, wrong_type
+from tunesmith.held_out import HeldOut, held_out
+from tunesmith.held_out import evaluate as evaluate
 from tunesmith.memory import peak_memory
 from tunesmith.plan import SINGLE, Plan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
-from tunesmith.results import Curve, Evaluation, Measure, Sample, TrainResult
+from tunesmith.results import TrainResult
 from tunesmith.roles import Roles, load_roles, untrained
 from tunesmith.spec import Evaluator, Trainer
 from tunesmith.store import checkpoint_step, clean_staging, damage, newest_good, write_json
@@ -130,13 +132,19 @@ class StageRun:
         use = self.stage.trainer
         handle = next(iter(roles.values())).handle
         identity = {"fingerprint": self.stage.fingerprint, "base": handle.digest}
+        between = self._held_out(data)
+        context = self.context.with_(identity=identity, held_out=between)
         seed_everything(self.context.seed)
         with guarded(use):
-            result = use.call(roles, data, use.settings, self.context.with_(identity=identity))
+            result = use.call(roles, data, use.settings, context)
         if not isinstance(result, TrainResult):
             raise wrong_type(use, "TrainResult", result)
         self.result.training.update(asdict(result))
         return result
+
+    def _held_out(self, data: Dataset) -> HeldOut:
+        seconds, before = self.result.seconds, self.result.before["measures"]
+        return held_out(self.stage, data, seconds, before, self.folder, self.registry, self.context)
 
     def _evaluated_before(self, roles: Roles, data: Dataset) -> dict[str, Any]:
         """Evaluate before training; a resumed run keeps what it measured the first time."""
@@ -232,34 +240,6 @@ def load_data(stage: StagePlan, context: Context) -> Dataset:
             "the recipe evaluates, but no rows are held out", fix="Set `validation = 0.1` (or a file) in [data]."
         )
     return data
-
-
-def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context: Context) -> dict[str, Any]:
-    """Run evaluators: `{"measures": {name: {...}}, "samples": [...]}`, and `"curves"` if any, as plain data."""
-    measures: dict[str, Any] = {}
-    samples: list[Any] = []
-    curves: list[Any] = []
-    for use in uses:
-        seed_everything(context.seed)
-        with guarded(use):
-            found = use.call(handle, data, use.settings, context)
-        if isinstance(found, Mapping):
-            found = Evaluation(measures=dict(found))
-        if not isinstance(found, Evaluation):
-            raise wrong_type(use, "Evaluation or a mapping of Measure", found)
-        expected = ((Measure, found.measures.values()), (Sample, found.samples), (Curve, found.curves))
-        for kind, records in expected:
-            for made in records:
-                if not isinstance(made, kind):
-                    raise wrong_type(use, f"{kind.__name__} records", made)
-        for name, measure in found.measures.items():
-            key = name if name not in measures else f"{use.component.name}/{name}"
-            measures[key] = asdict(measure)
-        samples.extend(asdict(sample) for sample in found.samples)
-        curves.extend(asdict(curve) for curve in found.curves)
-    # through JSON, so that what is kept in memory equals what a resumed run reads
-    content = {"measures": measures, "samples": samples, **({"curves": curves} if curves else {})}
-    return json.loads(json.dumps(content))
 
 
 def export(use: Use, artifact: Path, context: Context) -> Path:

@@ -11,7 +11,7 @@ TRAINERS = ("dpo", "ipo", "kto", "orpo", "cpo", "simpo")
 
 @pytest.mark.parametrize("name", TRAINERS)
 def test_a_run_learns_and_a_stopped_one_ends_in_the_same_bits(recipes, logged, weights, name):
-    sets = recipes.sets(name, batch_size=8)
+    sets = recipes.sets(name, batch_size=8, eval_steps=2, load_best_model_at_end=True)
     whole = recipes.house.run(*sets)
     lines = logged(whole.folder)
     losses = [line["loss"] for line in lines]
@@ -26,7 +26,8 @@ def test_a_run_learns_and_a_stopped_one_ends_in_the_same_bits(recipes, logged, w
     if name in ("dpo", "kto"):
         assert losses[0] == pytest.approx(math.log(2) if name == "dpo" else 0.5, abs=1e-6)
     part = recipes.house.stopped(3, *sets)
-    recipes.house.resume(part)
+    resumed = recipes.house.resume(part)
+    assert resumed.results["main"].facts["kept_step"] == whole.results["main"].facts["kept_step"]
     assert weights(part) == weights(whole.folder)
     lines = [[{**line, "tokens_per_second": 0} for line in logged(run)] for run in (part, whole.folder)]
     assert [line["step"] for line in lines[0]] == [1, 2, 3, 4, 5, 6]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tunesmith import RecipeError
@@ -9,8 +10,8 @@ from tunesmith_preference.settings import DpoSettings
 from tunesmith_transformers import optimizers
 
 
-def dpo(settings: DpoSettings, folder: Path, device: str) -> list[str]:
-    """What the optimizer will be.
+def dpo(settings: DpoSettings, folder: Path, device: str, evaluators: Sequence[str]) -> list[str]:
+    """What the optimizer will be, and what can be measured between steps.
 
     Raises:
         RecipeError: losses, weights and smoothing do not go together, or the optimizer cannot be had.
@@ -27,4 +28,4 @@ def dpo(settings: DpoSettings, folder: Path, device: str) -> list[str]:
             'loss_type = "exo_pair" takes the logarithm of label_smoothing, which is 0',
             fix="Set label_smoothing = 0.001 in [trainer].",
         )
-    return optimizers.check(settings, folder, device)
+    return optimizers.check(settings, folder, device, evaluators)

@@ -174,6 +174,7 @@ def train(
         reference=reference,
         adapted=policy,
         context=context,
+        evaluation=settings,
         group_by_length=settings.group_by_length,
     )
     return trainer.run()

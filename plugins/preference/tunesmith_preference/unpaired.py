@@ -155,6 +155,7 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
         reference=reference,
         adapted=policy,
         context=context,
+        evaluation=settings,
         group_by_length=settings.group_by_length,
     )
     return trainer.run()

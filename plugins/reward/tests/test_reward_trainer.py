@@ -24,7 +24,8 @@ ROWS = [
     for b in range(6)
 ]
 TRAINER = (
-    'trainer={use="reward",learning_rate=0.01,batch_size=4,max_steps=6,save_steps=2}',
+    'trainer={use="reward",learning_rate=0.01,batch_size=4,max_steps=6,save_steps=2,eval_steps=2,'
+    'metric_for_best_model="pair_loss",load_best_model_at_end=true}',
     'evaluate=[{use="reward-accuracy"}]',
 )
 
@@ -51,7 +52,8 @@ def test_a_run_learns_is_kept_and_resumes_to_the_same_bits(house):
     assert 0 <= after["calibration_error"]["value"] <= 1
     assert lines(whole.folder)[-1]["rewards/accuracies"] >= 0.5
     part = house.stopped(3, *TRAINER)
-    house.resume(part)
+    resumed = house.resume(part)
+    assert resumed.results["main"].facts["kept_step"] == result.facts["kept_step"]
     assert digest(part) == digest(whole.folder)
     assert [line["loss"] for line in lines(part)] == [line["loss"] for line in lines(whole.folder)]
 

@@ -111,6 +111,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: RewardSettings
         settings=settings,
         adapted=adapted,
         context=context,
+        evaluation=settings,
         group_by_length=settings.group_by_length,
     )
     return trainer.run()

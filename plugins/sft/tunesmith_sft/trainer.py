@@ -96,6 +96,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
         processing_class=handle.tokenizer,
         adapted=adapted,
         context=context,
+        evaluation=settings,
         group_by_length=settings.group_by_length,
     )
     return trainer.run()

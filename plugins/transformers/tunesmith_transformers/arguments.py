@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from tunesmith import Context, RecipeError
+from tunesmith_transformers import best
 from tunesmith_transformers.online.settings import OnlineSettings
 from tunesmith_transformers.optimizers import chosen
 from tunesmith_transformers.settings import TrainingSettings
@@ -57,6 +58,12 @@ def build(kind: type[Any], settings: TrainingSettings, context: Context, device:
     names = {"gradient_checkpointing", "activation_checkpointing"} & {item.name for item in fields(kind)}
     if not names & set(settings.arguments):
         values |= dict.fromkeys(names, settings.activation_checkpointing)
+    for name in settings.arguments:
+        if name in best.REPLACED:
+            raise RecipeError(
+                f"[trainer.arguments] {name} has no effect here",
+                fix="Set eval_steps, metric_for_best_model, load_best_model_at_end, ... in [trainer] itself.",
+            )
     values |= settings.arguments
     values["optim"], replaced = chosen(settings, str(device))
     if replaced:

@@ -19,39 +19,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback, TrainerState, TrainingArguments
+from transformers import TrainerState, TrainingArguments
 
 from tunesmith import Adapted, Context, NumericalError, RecipeError, TrainResult
 from tunesmith.store import checkpoints, commit_folder, newest_good, rotate
 from tunesmith_transformers import checkpoint
 from tunesmith_transformers.batching import ColumnCollator, EpochSampler, Rows
+from tunesmith_transformers.best import Best
 from tunesmith_transformers.precision import check_trained
 from tunesmith_transformers.quantized import own_adapter
-
-
-class _Steps(TrainerCallback):
-    """Ties the adapter and the stop flag to the trainer's steps."""
-
-    def __init__(self, trainer: Durable) -> None:
-        self.trainer = trainer
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.adapted.begin(state.max_steps)
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        if self.trainer.sampler is not None:
-            # state.epoch is a fraction that may fall short of a whole number by rounding
-            self.trainer.sampler.set_epoch(int((state.epoch or 0.0) + 1e-6))
-
-    def on_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.adapted.after_step(state.global_step + 1, state.max_steps)
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        if self.trainer.context.stop:
-            control.should_save = control.should_training_stop = True
-        if state.global_step >= state.max_steps:
-            control.should_save = True
-        return control
+from tunesmith_transformers.settings import EvaluationSettings
+from tunesmith_transformers.steps import Steps, mean_loss
 
 
 class Durable:
@@ -60,21 +38,30 @@ class Durable:
     Args:
         adapted: what is trained.
         context: where, how, and whether to resume.
+        evaluation: the trainer's settings: what is measured between steps, and which checkpoint is kept.
         group_by_length: batches hold rows of like length (needs a dataset of `input_ids`, or `Rows`).
         The rest goes to the trainer's own constructor.
     """
 
     def __init__(
-        self, *args: Any, adapted: Adapted, context: Context, group_by_length: bool = False, **options: Any
+        self,
+        *args: Any,
+        adapted: Adapted,
+        context: Context,
+        evaluation: EvaluationSettings,
+        group_by_length: bool = False,
+        **options: Any,
     ) -> None:
         self.adapted = adapted
         self.context = context
+        self.best = Best(evaluation, context)
         self.group_by_length = group_by_length
         self.columns = tuple(adapted.handle.columns)
         self.sampler: EpochSampler | None = None
         self._tokens = self._logged_tokens = 0
         self._logged_at = time.monotonic()
         self._saved_step = -1
+        self._measuring = 0.0  # seconds between steps
         check_trained(adapted, context)
         with own_adapter(adapted.model):
             super().__init__(*args, **options)
@@ -85,7 +72,7 @@ class Durable:
             self.data_collator = ColumnCollator(self.data_collator, self.columns)  # type: ignore[has-type]
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)  # type: ignore[attr-defined]
-        self.add_callback(_Steps(self))  # type: ignore[attr-defined]
+        self.add_callback(Steps(self))  # type: ignore[attr-defined]
 
     # --- running ------------------------------------------------------------------------------
     def run(self) -> TrainResult:
@@ -105,12 +92,14 @@ class Durable:
         if folder is None or not self._at_its_end(folder):
             self.train(resume_from_checkpoint=str(folder) if folder else None)  # type: ignore[attr-defined]
         state = self.state
-        finished = state.global_step >= state.max_steps
+        finished = state.global_step >= state.max_steps or self.best.ended is not None
+        if finished and (best := self.best.chosen(self.checkpoint_folder, state.global_step)):
+            self._put_back(best)
         return TrainResult(
             steps=state.global_step,
             total_steps=state.max_steps,
-            metrics={"train_loss": _mean_loss(state.log_history)},
-            seconds=time.monotonic() - begun,
+            metrics={"train_loss": mean_loss(state.log_history)},
+            seconds=time.monotonic() - begun - self._measuring,
             tokens=self._tokens,
             stopped=None if finished else self.context.stop.signal_number,
         )
@@ -118,12 +107,21 @@ class Durable:
     def _at_its_end(self, folder: Path) -> bool:
         """Take over a checkpoint of the last step; transformers.Trainer would train one step more from there."""
         state = TrainerState.load_from_json(str(folder / checkpoint.TRAINER_STATE))
-        if state.global_step < state.max_steps:
+        self.best.load_state(checkpoint.read_state(folder).get("best", {}))
+        if self.best.due(state.global_step, state.max_steps):  # the signal came before the step was measured
+            self._put_back(folder)
+            self.best.measure(state.global_step, self.adapted)
+        if state.global_step < state.max_steps and self.best.ended is None:
             return False
         self._load_from_checkpoint(str(folder))
         self.adapted.begin(state.max_steps)
         self.state: Any = state
         return True
+
+    def _put_back(self, folder: Path) -> None:
+        """The adapter as a checkpoint holds it."""
+        self.adapted.load_state(checkpoint.read_tensors(folder / checkpoint.MODEL))
+        self.adapted.load_extra_state(checkpoint.read_state(folder)["adapter"])
 
     @property
     def checkpoint_folder(self) -> Path:
@@ -237,6 +235,23 @@ class Durable:
         if self.context.stop:  # a signal between the step's end and its saving still stops at this step
             self.control.should_save = self.control.should_training_stop = True  # type: ignore[attr-defined]
 
+    # --- between steps ------------------------------------------------------------------------
+    def _evaluate(self, trial: Any, ignore_keys_for_eval: Any, skip_scheduler: bool = False) -> dict[str, float]:
+        """Measure the held-out rows; the best state so far is committed, and training may end here."""
+        begun = time.monotonic()
+        if self.best.due(self.state.global_step, self.state.max_steps):
+            better = self.best.measure(self.state.global_step, self.adapted)
+            self.control.should_save |= better  # type: ignore[attr-defined]
+            if self.best.ended is not None or self.context.stop:
+                self.control.should_save = self.control.should_training_stop = True  # type: ignore[attr-defined]
+        took = time.monotonic() - begun
+        self._measuring += took
+        self._logged_at += took
+        return {}
+
+    def _determine_best_metric(self, metrics: Any, trial: Any) -> bool:
+        return False  # `Best` decides
+
     # --- checkpoints --------------------------------------------------------------------------
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         state = self.state
@@ -246,7 +261,8 @@ class Durable:
         target = self.checkpoint_folder / f"step-{state.global_step:06d}"
         commit_folder(target, self._write_checkpoint)
         self._saved_step = state.global_step
-        rotate(self.checkpoint_folder, self.args.save_total_limit or 1)  # type: ignore[attr-defined]
+        limit = self.args.save_total_limit or 1  # type: ignore[attr-defined]
+        rotate(self.checkpoint_folder, limit, self.best.pinned(self.checkpoint_folder))
 
     def _write_checkpoint(self, folder: Path) -> None:
         optimizer, optimizer_rest = checkpoint.flatten_optimizer(self.optimizer.state_dict())  # type: ignore[attr-defined]
@@ -259,6 +275,7 @@ class Durable:
             "identity": dict(self.context.identity),
             "tokens": self._tokens,
             "adapter": self.adapted.extra_state(),
+            "best": self.best.state(),
             "optimizer": optimizer_rest,
             "scheduler": self.lr_scheduler.state_dict(),  # type: ignore[attr-defined]
             "random": generators_rest,
@@ -268,8 +285,7 @@ class Durable:
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         folder = Path(resume_from_checkpoint)
         content = checkpoint.read_state(folder)
-        self.adapted.load_state(checkpoint.read_tensors(folder / checkpoint.MODEL))
-        self.adapted.load_extra_state(content["adapter"])
+        self._put_back(folder)
         self._tokens = self._logged_tokens = content["tokens"]
 
     def _load_optimizer_and_scheduler(self, folder: str | None) -> None:
@@ -286,17 +302,3 @@ class Durable:
 
     def _load_scaler(self, folder: str | None) -> None:
         """Nothing to load: weights are trained in float32 or bfloat16, without a gradient scaler."""
-
-
-def _mean_loss(history: list[dict[str, float]]) -> float:
-    """Mean loss over all steps, those before a resume included: each record stands for the steps since the one before.
-
-    Trainer's own figure divides the loss since the resume by all steps.
-    """
-    total, last = 0.0, 0
-    for record in history:
-        if "loss" in record:
-            step = int(record["step"])
-            total += record["loss"] * (step - last)
-            last = step
-    return total / last if last else math.nan

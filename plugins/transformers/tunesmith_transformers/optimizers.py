@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from tunesmith import MissingError, RecipeError
+from tunesmith_transformers import best
 from tunesmith_transformers.foresee import expected_device
 from tunesmith_transformers.settings import TrainingSettings
 
@@ -67,11 +69,12 @@ def chosen(settings: TrainingSettings, device: str) -> tuple[str, str | None]:
     return used, note
 
 
-def check(settings: TrainingSettings, folder: Path, device: str) -> list[str]:
-    """The plan's word on the optimizer, for the records of trainers on this base.
+def check(settings: TrainingSettings, folder: Path, device: str, evaluators: Sequence[str] | None = None) -> list[str]:
+    """The plan's word on the optimizer and on measuring between steps, for the records of trainers on this base.
 
     Raises:
-        RecipeError, MissingError: as `chosen`.
+        RecipeError, MissingError: as `chosen` and `best.check`.
     """
+    best.check(settings, evaluators)
     note = chosen(settings, expected_device(device))[1]
     return [note] if note else []

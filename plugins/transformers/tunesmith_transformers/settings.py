@@ -44,7 +44,27 @@ class PerplexitySettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings(Settings):
+class EvaluationSettings(Settings):
+    """What every trainer takes that can measure the held-out rows between two steps."""
+
+    eval_steps: Annotated[int, Gt(0)] | None = None
+    """Steps between measurements of the held-out rows by the recipe's evaluators; None measures before and after."""
+    eval_use: tuple[str, ...] = ()
+    """Names of the recipe's evaluators that run between steps; empty runs all."""
+    metric_for_best_model: str | None = None
+    """The measure that decides which checkpoint is the best; None takes the first one."""
+    greater_is_better: bool | None = None
+    """Whether a higher measure is better; None takes what its evaluator says."""
+    load_best_model_at_end: bool = False
+    """Make the artifact of the best checkpoint instead of the last step."""
+    early_stopping_patience: Annotated[int, Gt(0)] | None = None
+    """Measurements without improvement after which training ends; None trains to the end."""
+    early_stopping_threshold: Annotated[float, Ge(0)] = 0.0
+    """How much better a measure must be to count as an improvement, in its own unit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingSettings(EvaluationSettings):
     """What every trainer on the durable base shares."""
 
     learning_rate: Annotated[float, Ge(0)] = 2e-4

@@ -1,0 +1,162 @@
+"""Measuring the held-out rows: before and after training, and between two steps without touching the training."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from tunesmith.adapted import Adapted, ModelHandle
+from tunesmith.context import Context, SilentReporter
+from tunesmith.folder import RunFolder
+from tunesmith.guard import guarded, seed_everything, wrong_type
+from tunesmith.ledger import Ledger
+from tunesmith.plan import StagePlan, Use
+from tunesmith.records import Dataset
+from tunesmith.registry import Registry
+from tunesmith.results import Curve, Evaluation, Measure, Sample
+
+Measures = Mapping[str, Measure]
+BETWEEN = "evaluate in between"
+FIGURES = ("value", "low", "high", "n", "better", "unit")  # of a measure between two steps, without its rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOut:
+    """What `Context.held_out` offers a trainer: the recipe's evaluators, between two steps.
+
+    Args:
+        before: the measures by name, as they were before training: their names and directions are those to come.
+        run: runs evaluators on a handle; called with it and their names, all for none.
+        keep: keeps what was measured after a step, and tells the observers.
+    """
+
+    before: Measures
+    run: Callable[[ModelHandle, Sequence[str]], Measures]
+    keep: Callable[[int, Measures], None]
+
+    def measure(self, adapted: Adapted, names: Sequence[str] = ()) -> Measures:
+        """Measure a model as it is now; random generators and train modes are then as they were.
+
+        Args:
+            names: the evaluators to run; empty for all of the recipe.
+
+        Raises:
+            Stopped: a signal came.
+            TunesmithError: an evaluator failed.
+        """
+        with random_kept(), adapted.use() as model, _modes_kept(model):
+            return self.run(replace(adapted.handle, model=model), names)
+
+    def report(self, step: int, measures: Measures) -> None:
+        """Keep what was measured after `step` in `evaluations.jsonl`, and tell `tunesmith_evaluated`."""
+        self.keep(step, measures)
+
+
+def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context: Context) -> dict[str, Any]:
+    """Run evaluators: `{"measures": {name: {...}}, "samples": [...]}`, and `"curves"` if any, as plain data."""
+    measures: dict[str, Any] = {}
+    samples: list[Any] = []
+    curves: list[Any] = []
+    for use in uses:
+        seed_everything(context.seed)
+        with guarded(use):
+            found = use.call(handle, data, use.settings, context)
+        if isinstance(found, Mapping):
+            found = Evaluation(measures=dict(found))
+        if not isinstance(found, Evaluation):
+            raise wrong_type(use, "Evaluation or a mapping of Measure", found)
+        expected = ((Measure, found.measures.values()), (Sample, found.samples), (Curve, found.curves))
+        for kind, records in expected:
+            for made in records:
+                if not isinstance(made, kind):
+                    raise wrong_type(use, f"{kind.__name__} records", made)
+        for name, measure in found.measures.items():
+            key = name if name not in measures else f"{use.component.name}/{name}"
+            measures[key] = asdict(measure)
+        samples.extend(asdict(sample) for sample in found.samples)
+        curves.extend(asdict(curve) for curve in found.curves)
+    # through JSON, so that what is kept in memory equals what a resumed run reads
+    content = {"measures": measures, "samples": samples, **({"curves": curves} if curves else {})}
+    return json.loads(json.dumps(content))
+
+
+def held_out(
+    stage: StagePlan,
+    data: Dataset,
+    seconds: dict[str, float],
+    before: Mapping[str, Any],
+    folder: RunFolder,
+    registry: Registry,
+    context: Context,
+) -> HeldOut:
+    """What the trainer of a stage may measure between two steps.
+
+    Args:
+        seconds: the stage's seconds by phase, to which those of measuring are added.
+        before: the measures before training, as `evaluate` gives them.
+    """
+    # what an evaluator says, it has said before training; its rows are in no ledger of the stage
+    quiet = context.with_(reporter=SilentReporter(), facts={}, ledger=Ledger())
+
+    def run(handle: ModelHandle, names: Sequence[str]) -> Measures:
+        begun = time.monotonic()
+        uses = tuple(use for use in stage.evaluators if not names or use.component.name in names)
+        measured = evaluate(uses, handle, data, quiet)["measures"]
+        seconds[BETWEEN] = round(seconds.get(BETWEEN, 0.0) + time.monotonic() - begun, 3)
+        return _measures(measured)
+
+    def keep(step: int, measures: Measures) -> None:
+        figures = {name: {key: getattr(found, key) for key in FIGURES} for name, found in measures.items()}
+        folder.evaluated(stage.name, step, figures)
+        told = {"stage": stage.name, "step": step, "measures": dict(measures)}
+        registry.notify("tunesmith_evaluated", context.reporter.warn, **told)
+
+    return HeldOut(before=_measures(before), run=run, keep=keep)
+
+
+def _measures(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Measure]:
+    """Measures out of the plain data that `evaluate` gives."""
+
+    def fields(measure: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: tuple(value) if isinstance(value, list) else value for key, value in measure.items()}
+
+    return {name: Measure(**fields(measure)) for name, measure in described.items()}
+
+
+@contextmanager
+def random_kept() -> Iterator[None]:
+    """Put Python's, NumPy's and torch's generators back as they were, as far as they are in use."""
+    numpy: Any = sys.modules.get("numpy")
+    torch: Any = sys.modules.get("torch")
+    cuda = torch is not None and torch.cuda.is_available()
+    of_python = random.getstate()
+    of_numpy = numpy.random.get_state() if numpy is not None else None
+    of_torch = torch.get_rng_state() if torch is not None else None
+    of_cuda = torch.cuda.get_rng_state_all() if cuda else None
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        if numpy is not None:
+            numpy.random.set_state(of_numpy)
+        if torch is not None:
+            torch.set_rng_state(of_torch)
+        if cuda:
+            torch.cuda.set_rng_state_all(of_cuda)
+
+
+@contextmanager
+def _modes_kept(model: Any) -> Iterator[None]:
+    """Put every module back into the mode (training or not) that it was in."""
+    modes = [(module, module.training) for module in model.modules()] if hasattr(model, "modules") else []
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
