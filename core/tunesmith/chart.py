@@ -40,33 +40,30 @@ def line_chart(title: str, points: Sequence[Point], x_name: str, ideal: Sequence
         lines.append(element("polyline", points=placed(smoothed(points)), class_="strong"))
     if ideal:
         lines.append(element("polyline", points=placed(ideal), class_="faint"))
-    shares = [(tick - bottom) / (top - bottom) for tick in ticks]
-    grid = [element("line", x1=0, x2=WIDTH, y1=HEIGHT * (1 - s), y2=HEIGHT * (1 - s)) for s in shares]
     ends = [f"{y:.4g} at {x_name} {x:.4g}" for x, y in (points[0], points[-1])]
-    said = f"{title}: {', '.join(ends)}"
-    drawing = element(
-        "svg",
-        joined(grid + lines),
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        preserveAspectRatio="none",
-        role="img",
-        aria_label=said,
-    )
-    labels = [
-        element("span", f"{tick:g}", style=f"bottom:{share * 100:.2f}%")
-        for tick, share in zip(ticks, shares, strict=True)
-    ]
     caption = [element("b", title), f" · {points[0][1]:.4g} to {points[-1][1]:.4g}"]
     caption.append(" · thin: as logged, thick: smoothed" if many else " · thin: ideal" if ideal else "")
-    widest = max(len(f"{tick:g}") for tick in ticks)
-    return element(
-        "figure",
-        element("figcaption", *caption),
-        element("div", joined(labels), class_="y", style=f"width:{widest}ch"),
-        element("div", drawing, class_="plot"),
-        element("div", element("span", f"{x_name} {left:g}"), element("span", f"{right:g}"), class_="x"),
-        class_="chart",
-    )
+    return _figure(caption, lines, [], ticks, (x_name, left, right), f"{title}: {', '.join(ends)}")
+
+
+def bar_chart(title: str, edges: Sequence[float], counts: Sequence[float], x_name: str) -> Html:
+    """A histogram: `counts` over the bins between `edges`, of which there is one more."""
+    if not counts or len(edges) != len(counts) + 1:
+        return Html("")
+    ticks = ticks_of(0, max(counts))
+    top, span = ticks[-1], (edges[-1] - edges[0]) or 1
+    bars = [
+        element(
+            "rect",
+            x=f"{(low - edges[0]) / span * WIDTH:.1f}",
+            width=f"{(high - low) / span * WIDTH:.1f}",
+            y=f"{HEIGHT * (1 - count / top):.1f}",
+            height=f"{HEIGHT * count / top:.1f}",
+        )
+        for low, high, count in zip(edges, edges[1:], counts, strict=False)
+    ]
+    said = f"{title}: {sum(counts):g} from {x_name} {edges[0]:g} to {edges[-1]:g}"
+    return _figure([element("b", title)], [], bars, ticks, (x_name, edges[0], edges[-1]), said)
 
 
 def ticks_of(low: float, high: float) -> list[float]:
@@ -95,3 +92,44 @@ def smoothed(points: Sequence[Point]) -> list[Point]:
         window = points[max(0, index - reach) : index + reach + 1]
         found.append((x, sum(y for _, y in window) / len(window)))
     return found
+
+
+def _figure(
+    caption: Sequence[Html | str],
+    lines: Sequence[Html],
+    bars: Sequence[Html],
+    ticks: Sequence[float],
+    x: tuple[str, float, float],
+    said: str,
+) -> Html:
+    """Lines or bars over a grid, with figures beside it that keep their shape.
+
+    Args:
+        x: the horizontal axis: its name and its ends.
+        said: what a person who does not see the picture is told.
+    """
+    bottom, top = ticks[0], ticks[-1]
+    shares = [(tick - bottom) / (top - bottom) for tick in ticks]
+    grid = [element("line", x1=0, x2=WIDTH, y1=HEIGHT * (1 - s), y2=HEIGHT * (1 - s)) for s in shares]
+    drawing = element(
+        "svg",
+        joined([*grid, *bars, *lines]),
+        viewBox=f"0 0 {WIDTH} {HEIGHT}",
+        preserveAspectRatio="none",
+        role="img",
+        aria_label=said,
+    )
+    labels = [
+        element("span", f"{tick:g}", style=f"bottom:{share * 100:.2f}%")
+        for tick, share in zip(ticks, shares, strict=True)
+    ]
+    widest = max(len(f"{tick:g}") for tick in ticks)
+    name, left, right = x
+    return element(
+        "figure",
+        element("figcaption", *caption),
+        element("div", joined(labels), class_="y", style=f"width:{widest}ch"),
+        element("div", drawing, class_="plot"),
+        element("div", element("span", f"{name} {left:g}"), element("span", f"{right:g}"), class_="x"),
+        class_="chart",
+    )

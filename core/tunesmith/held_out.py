@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import sys
@@ -13,13 +14,15 @@ from typing import Any
 
 from tunesmith.adapted import Adapted, ModelHandle
 from tunesmith.context import Context, SilentReporter
+from tunesmith.errors import Stopped, TunesmithError
 from tunesmith.folder import RunFolder
 from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.ledger import Ledger
 from tunesmith.plan import StagePlan, Use
-from tunesmith.records import Dataset
+from tunesmith.records import Dataset, Records
 from tunesmith.registry import Registry
 from tunesmith.results import Curve, Evaluation, Measure, Sample
+from tunesmith.spec import Evaluator
 
 Measures = Mapping[str, Measure]
 BETWEEN = "evaluate in between"
@@ -65,8 +68,16 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
     curves: list[Any] = []
     for use in uses:
         seed_everything(context.seed)
-        with guarded(use):
-            found = use.call(handle, data, use.settings, context)
+        try:
+            with guarded(use):
+                found = use.call(handle, data, use.settings, context)
+        except Stopped:
+            raise
+        except TunesmithError as error:
+            if not use.implied:
+                raise
+            context.reporter.warn(f"{use.component.name} is left out: {error}")
+            continue
         if isinstance(found, Mapping):
             found = Evaluation(measures=dict(found))
         if not isinstance(found, Evaluation):
@@ -106,7 +117,7 @@ def held_out(
 
     def run(handle: ModelHandle, names: Sequence[str]) -> Measures:
         begun = time.monotonic()
-        uses = tuple(use for use in stage.evaluators if not names or use.component.name in names)
+        uses = tuple(use for use in stage.evaluators if _between(use, names))
         measured = evaluate(uses, handle, data, quiet)["measures"]
         seconds[BETWEEN] = round(seconds.get(BETWEEN, 0.0) + time.monotonic() - begun, 3)
         return _measures(measured)
@@ -118,6 +129,38 @@ def held_out(
         registry.notify("tunesmith_evaluated", context.reporter.warn, **told)
 
     return HeldOut(before=_measures(before), run=run, keep=keep)
+
+
+def _between(use: Use, names: Sequence[str]) -> bool:
+    """Whether an evaluator runs between steps: one that is named, or all but what every run measures unasked."""
+    assert isinstance(use.component, Evaluator)
+    return use.component.name in names if names else not (use.implied and use.component.standing)
+
+
+def measurable(stage: StagePlan, data: Dataset, context: Context) -> tuple[Use, ...]:
+    """The stage's evaluators without those that were not asked for and cannot measure these rows."""
+    if not len(data.validation):
+        context.reporter.warn(
+            "no rows are held out, so nothing will say whether training helped: set `validation = 0.1` in [data]"
+        )
+    kept = []
+    for use in stage.evaluators:
+        assert isinstance(use.component, Evaluator)
+        accepts, reads = use.component.accepts, use.component.held_out
+        if use.implied and reads and (not len(data.validation) or (accepts and data.type not in accepts)):
+            continue
+        kept.append(use)
+    return tuple(kept)
+
+
+def digest_of(records: Records) -> str:
+    """sha256 over the names and the content of rows, in order; empty where there is none."""
+    if not len(records):
+        return ""
+    digest = hashlib.sha256()
+    for name, row in records:
+        digest.update(json.dumps([name, row], sort_keys=True, default=str).encode())
+    return digest.hexdigest()
 
 
 def _measures(described: Mapping[str, Mapping[str, Any]]) -> dict[str, Measure]:

@@ -30,6 +30,7 @@ class Use:
 
     Args:
         notes: what its own check says about these settings here; no part of a fingerprint.
+        implied: whether the recipe does not name it: an evaluator that a run uses unasked. No part of a fingerprint.
     """
 
     component: Component
@@ -38,6 +39,7 @@ class Use:
     version: str
     settings: Settings
     notes: tuple[str, ...] = field(default=(), compare=False)
+    implied: bool = False
 
     def describe(self) -> dict[str, Any]:
         """The use as JSON-ready data."""
@@ -47,6 +49,7 @@ class Use:
             "distribution": self.distribution,
             "version": self.version,
             "settings": plain(self.settings),
+            **({"implied": True} if self.implied else {}),
         }
 
     def call(self, *arguments: Any, **options: Any) -> Any:
@@ -182,6 +185,7 @@ def fingerprint(stage: StagePlan, seed: int, folder: Path, earlier: Mapping[str,
     """
     description = stage.describe()
     del description["notes"]  # they depend on the machine, and decide nothing
+    description["evaluate"] = [use for use in description["evaluate"] if "implied" not in use]
     description["seed"] = seed
     description["files"] = {
         str(named): sha256_file(path)

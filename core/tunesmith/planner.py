@@ -14,7 +14,7 @@ from tunesmith.order import in_order
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use, fingerprint
 from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings
 from tunesmith.registry import Entry, Registry
-from tunesmith.spec import Model, Role, Trainer
+from tunesmith.spec import Evaluator, Model, Role, Trainer
 
 STAGE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
@@ -30,11 +30,12 @@ class Planner:
         self.seed = 0
         self.device = "auto"
         self.evaluators: tuple[str, ...] = ()  # of the stage that is being planned
+        self.verdict = True
 
     def plan(self) -> Plan:
         tree = self.recipe.tree
         run = check_settings(RunSettings, self._table(tree, "run", ()), self.recipe, ("run",))
-        self.seed, self.device = run.seed, run.device
+        self.seed, self.device, self.verdict = run.seed, run.device, run.verdict
         if "stages" in tree:
             named = self._table(tree, "stages", ())
             clash = [key for key in STAGE_KEYS if key in tree]
@@ -69,7 +70,7 @@ class Planner:
                     where=self.recipe.where(*path) if path else self.recipe.where(),
                     fix=f'Add it, for example [{".".join((*path, needed))}] with use = "NAME".',
                 )
-        evaluators = self._list("evaluator", table, "evaluate", path)
+        evaluators = self._evaluators(table, path)
         self.evaluators = tuple(use.component.name for use in evaluators)
         trainer = self.use("trainer", table["trainer"], (*path, "trainer"))
         assert isinstance(trainer.component, Trainer)
@@ -238,6 +239,31 @@ class Planner:
                 fix=f"Double the brackets of [{key}].",
             )
         return tuple(self.use(kind, item, (*path, key, index)) for index, item in enumerate(tables))
+
+    def _evaluators(self, table: Mapping[str, Any], path: tuple[str, ...]) -> tuple[Use, ...]:
+        """Those of the recipe, and those that a run uses unasked; `evaluate = []` asks for none."""
+        given = self._list("evaluator", table, "evaluate", path)
+        named = table["trainer"].get("use") if isinstance(table["trainer"], dict) else None
+        if not self.verdict or ("evaluate" in table and not given) or not self._is_ready("trainer", named):
+            return given
+        trainer = self.registry.find("trainer", str(named)).component
+        assert isinstance(trainer, Trainer)
+        wanted = (
+            [{"use": own} if isinstance(own, str) else dict(own) for own in trainer.evaluators] if not given else []
+        )
+        named = {use.component.name for use in given} | {own["use"] for own in wanted}
+        for entry in self.registry.entries("evaluator"):
+            component = entry.component
+            assert isinstance(component, Evaluator)
+            if trainer.roles[0].head in component.standing and component.name not in named:
+                wanted.append({"use": entry.qualified})
+        here = [own for own in wanted if self._is_ready("evaluator", own["use"])]
+        return (*given, *(replace(self.use("evaluator", own, (*path, "evaluate")), implied=True) for own in here))
+
+    def _is_ready(self, kind: str, name: Any) -> bool:
+        """Whether one plugin offers it and what it requires is here."""
+        found = [e for e in self.registry.entries(kind) if name in (e.component.name, e.qualified, e.exact)]
+        return len(found) == 1 and not found[0].missing()
 
     def use(self, kind: str, table: Any, path: tuple[str | int, ...]) -> Use:
         dotted = ".".join(str(part) for part in path)

@@ -43,6 +43,9 @@ class RunSettings(Settings):
     """Threads of torch on the CPU; 0 leaves torch's own choice. Results repeat bit by bit only at an equal count."""
     max_lost_rows: Annotated[float, Interval(ge=0, le=1)] = 0.05
     """Largest share of rows that may be dropped before the run is refused."""
+    verdict: bool = True
+    """Whether a run measures before and after what its recipe does not name: the trainer's own evaluators where there
+    is no [[evaluate]], and what was forgotten."""
     other_versions: bool = False
     """Whether `resume` may go on with other versions of torch and the like, which give other bits."""
 

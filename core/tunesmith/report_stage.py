@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tunesmith.chart import line_chart
+from tunesmith.chart import bar_chart, line_chart
 from tunesmith.ledger import SHOWN
 from tunesmith.markup import Html, element, joined, pairs, table
+from tunesmith.verdict import in_words
 
+STYLES = {"better": "good", "worse": "bad"}
 LETTERS = 2000  # of a source or an answer that is shown
 
 FATES = {
@@ -45,22 +47,24 @@ def stage_section(
     if result.get("reused"):
         parts.append(element("p", f"Unchanged; taken from {result['reused']}."))
     before, after = result.get("before", {}), result.get("after", {})
-    parts.append(_figures(result))
+    parts.extend((_verdict(result.get("verdict", [])), _figures(result)))
     taken = sorted(
         result.get("seconds", {}).items(), key=lambda item: PHASES.index(item[0]) if item[0] in PHASES else 99
     )
     seconds = [(phase, f"{value:,.1f}") for phase, value in taken]
     facts = _flat(result.get("facts", {}))
     series = {name: value for name, value in facts.items() if _is_series(value)}
+    histograms = _histograms(result.get("facts", {}))
+    hidden = {*series, *(f"{name} · {part}" for name in histograms for part in ("edges", "counts"))}
     for name, part in (
         ("Measures", _measures(before.get("measures", {}), after.get("measures", {}))),
         ("Curves", _curves(before.get("curves", []), after.get("curves", []))),
         ("Answers", _samples(before.get("samples", []), after.get("samples", []))),
         ("Training", _charts(metrics)),
-        ("Data", _ledger(result.get("ledger", {}), place)),
+        ("Data", joined([_ledger(result.get("ledger", {}), place), _bars(histograms)])),
         ("Time", table(("phase", "seconds"), seconds, numeric=("seconds",))),
         ("Series", joined([line_chart(name, points, "step") for name, points in series.items()])),
-        ("Facts", pairs((name, _plain(value)) for name, value in facts.items() if name not in series)),
+        ("Facts", pairs((name, _plain(value)) for name, value in facts.items() if name not in hidden)),
     ):
         if part:
             parts.extend((element("h3" if heading else "h2", name), part))
@@ -90,6 +94,15 @@ def _in_words(plan: Mapping[str, Any]) -> str:
     adapter, trainer = role.get("adapter", {}).get("name"), plan.get("trainer", {}).get("name")
     told = [adapter, f"on {base}" if base else None, f"trained with {trainer}" if trainer else None]
     return " ".join(filter(None, told))
+
+
+def _verdict(moved: Sequence[Mapping[str, Any]]) -> Html:
+    """What got better and what got worse, with the paired tests."""
+    lines = [
+        element("p", element("b", heading, class_=STYLES.get(heading)), f": {text}")
+        for heading, text in in_words(moved)
+    ]
+    return element("div", *lines, class_="verdict") if lines else Html("")
 
 
 def _figures(result: Mapping[str, Any]) -> Html:
@@ -196,6 +209,25 @@ def _ledger(ledger: Mapping[str, Any], place: Path) -> Html:
             named = [f"{e['row']} ({e['detail']})" if e.get("detail") else str(e["row"]) for e in met[:SHOWN]]
             rows.append((fate, reason, ", ".join(named + ["…"] * (len(met) > SHOWN)), f"{count:,}"))
     return joined([pairs(counts), table(("fate", "reason", "first rows", "rows"), rows, numeric=("rows",))])
+
+
+def _histograms(values: Mapping[str, Any], prefix: str = "") -> dict[str, Mapping[str, Any]]:
+    """The facts that are tables of `edges` and `counts`, named by their path."""
+    found: dict[str, Mapping[str, Any]] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}".replace("_", " ")
+        if isinstance(value, Mapping):
+            found.update({name: value} if value.keys() == {"edges", "counts"} else _histograms(value, f"{name} · "))
+    return found
+
+
+def _bars(histograms: Mapping[str, Mapping[str, Any]]) -> Html:
+    return joined(
+        [
+            element("div", bar_chart(name, value["edges"], value["counts"], "from"), class_="small")
+            for name, value in histograms.items()
+        ]
+    )
 
 
 # --- helpers --------------------------------------------------------------------------------------

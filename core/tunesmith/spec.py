@@ -10,10 +10,10 @@ from __future__ import annotations
 import importlib
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 NAME = re.compile(r"^[a-z0-9]+(-[a-z0-9]+)*\Z")
 REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
@@ -27,6 +27,8 @@ RecordType = Literal[
     "prompt",  # prompt
     "text-label",  # text + label
 ]
+
+Head = Literal["causal-lm", "scalar", "sequence-labels", "token-labels", "none"]
 
 #: The columns that each record type must have, in the names that TRL uses.
 RECORD_COLUMNS: dict[str, tuple[str, ...]] = {
@@ -200,7 +202,7 @@ class Role:
 
     name: str
     trainable: bool = False
-    head: Literal["causal-lm", "scalar", "sequence-labels", "token-labels", "none"] = "causal-lm"
+    head: Head = "causal-lm"
     default: str | None = None
     optional: bool = False
     summary: str = ""
@@ -219,6 +221,9 @@ class Trainer(Component):
     arguments: str = ""
     """Optional `"package.module:Class"`: the wrapped library's own arguments (a dataclass), reachable
     under `[trainer.arguments]`; field names are checked when the plan is made, without importing."""
+    evaluators: tuple[str | Mapping[str, Any], ...] = ()
+    """What a run measures when its recipe has no [[evaluate]]: names of evaluators, or tables with `use` and settings.
+    Those that are not installed, or cannot score the rows, are left out."""
     preview: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `preview(rows, record_type, settings, tokenizer)` with
     `Records`: for each row its tokens in order, `list[list[tuple[text, supervised]]]`, as training sees them."""
@@ -258,6 +263,18 @@ class Evaluator(Component):
 
     accepts: tuple[RecordType, ...] = ()
     """The record types that it can score; empty for all."""
+    held_out: bool = True
+    """Whether it reads the held-out rows; False for one that brings rows of its own."""
+    standing: tuple[Head, ...] = ()
+    """Heads of models on which every run measures it without being asked; `[run] verdict = false` leaves it out."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        unknown = set(self.standing) - set(get_args(Head))
+        if unknown:
+            raise ValueError(
+                f"Evaluator {self.name!r}: unknown heads {sorted(unknown)}; there are {sorted(get_args(Head))}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

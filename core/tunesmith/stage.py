@@ -18,9 +18,10 @@ from tunesmith.context import Context
 from tunesmith.errors import DataError, Stopped
 from tunesmith.folder import RunFolder, now
 from tunesmith.guard import guarded, seed_everything, wrong_type
-from tunesmith.held_out import HeldOut, held_out
+from tunesmith.held_out import HeldOut, digest_of, held_out, measurable
 from tunesmith.held_out import evaluate as evaluate
 from tunesmith.memory import peak_memory
+from tunesmith.paired import compare_measures
 from tunesmith.plan import SINGLE, Plan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
@@ -47,6 +48,9 @@ class StageResult:
     exports: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, Any] = field(default_factory=dict)
+    held_out: str = ""
+    """sha256 of the held-out rows; measures of two runs can be paired where it is the same."""
+    verdict: list[dict[str, Any]] = field(default_factory=list)
     reused: str | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -93,6 +97,8 @@ class StageRun:
         clean_staging(self.place / "checkpoints")
         self._forget_uncommitted()
         data = self._timed("load data", self._load_data)
+        self.stage = replace(self.stage, evaluators=measurable(self.stage, data, self.context))
+        self.result.held_out = digest_of(data.validation)
         roles = self._timed("load model", lambda: self._load_roles(data))
         main = roles.main
         self.result.before = self._evaluated_before(roles, data)
@@ -107,6 +113,8 @@ class StageRun:
                 fix=f"tunesmith resume {self.folder.path}",
             )
         self.result.after = self._timed("evaluate after", lambda: self._evaluate(main, data))
+        before, after = self.result.before.get("measures", {}), self.result.after.get("measures", {})
+        self.result.verdict = [moved.describe() for moved in compare_measures(before, after, self.context.seed)]
         self._timed("commit", lambda: self._commit(main))
         context = self.context.with_(rows=lambda: data)
         for use in self.stage.exporters:
@@ -234,11 +242,13 @@ def load_data(stage: StagePlan, context: Context) -> Dataset:
     _check_type(trainer, trainer.accepts, data)
     for evaluator in stage.evaluators:
         assert isinstance(evaluator.component, Evaluator)
+        if evaluator.implied:
+            continue
         _check_type(evaluator.component, evaluator.component.accepts, data)
-    if stage.evaluators and not len(data.validation):
-        raise DataError(
-            "the recipe evaluates, but no rows are held out", fix="Set `validation = 0.1` (or a file) in [data]."
-        )
+        if evaluator.component.held_out and not len(data.validation):
+            raise DataError(
+                "the recipe evaluates, but no rows are held out", fix="Set `validation = 0.1` (or a file) in [data]."
+            )
     return data
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
+from tunesmith.paired import gives
 from tunesmith.stats import bootstrap_ratio
 
 Change = dict[str, float | None]
@@ -27,17 +28,12 @@ def change(base: Mapping[str, Any], tuned: Mapping[str, Any], seed: int) -> Chan
     if len(rows[0]) < 2 or len(rows[0]) != len(rows[1]) or list(weights) != list(tuned.get("weights") or ()):
         return nothing
     weights = weights or [1.0] * len(rows[0])
-    if all(_gives(own, weights, measure, math.exp) for own, measure in zip(rows, (first, last), strict=True)):
+    if all(gives(own, weights, measure, math.exp) for own, measure in zip(rows, (first, last), strict=True)):
         moved = [weight * (b - a) for weight, a, b in zip(weights, *rows, strict=True)]
         _, low, high = bootstrap_ratio(moved, weights, seed=seed, transform=lambda log: 100 * math.expm1(log))
-    elif all(_gives(own, weights, measure, float) for own, measure in zip(rows, (first, last), strict=True)):
+    elif all(gives(own, weights, measure, float) for own, measure in zip(rows, (first, last), strict=True)):
         above, below = ([w * v for w, v in zip(weights, own, strict=True)] for own in (rows[1], rows[0]))
         _, low, high = bootstrap_ratio(above, below, seed=seed, transform=lambda ratio: 100 * (ratio - 1))
     else:
         return nothing
     return {"value": value, "low": low, "high": high}
-
-
-def _gives(rows: Sequence[float], weights: Sequence[float], value: float, transform: Callable[[float], float]) -> bool:
-    mean = sum(weight * row for weight, row in zip(weights, rows, strict=True)) / sum(weights)
-    return mean < 700 and math.isclose(transform(mean), value, rel_tol=1e-6)

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.console.out import data_console, next_steps, number, safe, seconds, size
+from tunesmith.verdict import in_words
 
 SAMPLES = 5
 LINES, LETTERS = 10, 480  # of a source or an answer that is shown
@@ -43,7 +44,10 @@ def show_run(folder: Path, stages: Mapping[str, Mapping[str, Any]]) -> None:
 def _stage(console: Console, stage: Mapping[str, Any]) -> None:
     before, after = stage.get("before", {}), stage.get("after", {})
     if after.get("measures"):
+        moved = stage.get("verdict", [])
         console.print(measures_table({"before": before.get("measures", {}), "after": after["measures"]}))
+        for heading, text in in_words(moved):
+            console.print(_labelled(heading, text))
     show_samples(console, before.get("samples", []), after.get("samples", []))
     for label, text in (
         ("training", _training(stage.get("training", {}))),

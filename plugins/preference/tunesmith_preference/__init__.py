@@ -39,6 +39,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=(POLICY, REFERENCE),
         accepts=("preference",),
         arguments=ARGUMENTS,
+        evaluators=("preference-accuracy",),
         preview=PREVIEW,
         check="tunesmith_preference.check:dpo",
     )
@@ -51,6 +52,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=(POLICY, REFERENCE),
         accepts=("preference",),
         arguments=ARGUMENTS,
+        evaluators=("preference-accuracy",),
         preview=PREVIEW,
         check="tunesmith_transformers.optimizers:check",
     )
@@ -63,6 +65,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=(POLICY, REFERENCE),
         accepts=("unpaired-preference",),
         arguments=ARGUMENTS,
+        evaluators=("preference-accuracy",),
         preview="tunesmith_preference.preview:answers",
         check="tunesmith_transformers.optimizers:check",
     )
@@ -75,6 +78,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=(POLICY,),
         accepts=("preference",),
         arguments=ARGUMENTS,
+        evaluators=("preference-accuracy",),
         preview=PREVIEW,
         check="tunesmith_transformers.optimizers:check",
     )
@@ -87,6 +91,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=(POLICY,),
         accepts=("preference",),
         arguments=ARGUMENTS,
+        evaluators=("preference-accuracy",),
         preview=PREVIEW,
         check="tunesmith_transformers.optimizers:check",
     )
@@ -99,6 +104,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=(POLICY,),
         accepts=("preference",),
         arguments=ARGUMENTS,
+        evaluators=("preference-accuracy",),
         preview=PREVIEW,
         check="tunesmith_transformers.optimizers:check",
     )

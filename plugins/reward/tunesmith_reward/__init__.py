@@ -22,6 +22,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=(Role(name="model", trainable=True, head="scalar", summary="the language model under a scalar head"),),
         accepts=("preference",),
         arguments="transformers.training_args:TrainingArguments",
+        evaluators=("reward-accuracy",),
         preview="tunesmith_reward.preview:preview",
         check="tunesmith_transformers.optimizers:check",
     )

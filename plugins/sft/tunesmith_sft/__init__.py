@@ -26,6 +26,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=(Role(name="model", trainable=True),),
         accepts=("text", "prompt-completion", "messages"),
         arguments="trl.trainer.sft_config:SFTConfig",
+        evaluators=("perplexity", {"use": "generate", "rows": 12, "max_new_tokens": 48, "samples": 3}),
         preview="tunesmith_sft.preview:preview",
         check="tunesmith_transformers.optimizers:check",
     )

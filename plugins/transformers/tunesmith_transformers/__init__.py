@@ -1,4 +1,4 @@
-"""Models of Transformers, the durable trainer base, the token contract, and the perplexity evaluator."""
+"""Models of Transformers, the durable trainer base, the token contract, and the evaluators of perplexity."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from tunesmith import Evaluator, Model, hookimpl
 from tunesmith_transformers import claims
-from tunesmith_transformers.settings import ModelSettings, PerplexitySettings, WheelSettings
+from tunesmith_transformers.settings import GeneralPerplexitySettings, ModelSettings, PerplexitySettings, WheelSettings
 
 
 @hookimpl
@@ -60,7 +60,7 @@ def tunesmith_models() -> Iterator[Model]:
 
 @hookimpl
 def tunesmith_evaluators() -> Iterator[Evaluator]:
-    """Perplexity over the supervised tokens of held-out rows."""
+    """Perplexity over the supervised tokens of held-out rows, and over text that has nothing to do with them."""
     yield Evaluator(
         name="perplexity",
         summary="exp of the mean negative log-likelihood of the held-out rows' supervised tokens",
@@ -68,4 +68,13 @@ def tunesmith_evaluators() -> Iterator[Evaluator]:
         settings=PerplexitySettings,
         requires=("torch", "transformers"),
         accepts=("text", "prompt-completion", "messages"),
+    )
+    yield Evaluator(
+        name="general-perplexity",
+        summary="Perplexity of general text, which rises when training makes the model forget",
+        factory="tunesmith_transformers.general:evaluate",
+        settings=GeneralPerplexitySettings,
+        requires=("torch", "transformers"),
+        held_out=False,
+        standing=("causal-lm",),
     )

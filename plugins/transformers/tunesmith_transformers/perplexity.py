@@ -6,10 +6,11 @@ import math
 
 import torch
 
-from tunesmith import Context, DataError, Dataset, Evaluation, Ledger, Measure, ModelHandle
+from tunesmith import Context, DataError, Dataset, Evaluation, Ledger, Measure, ModelHandle, Records
+from tunesmith.spec import RecordType
 from tunesmith.stats import bootstrap_ratio
 from tunesmith_transformers.batching import by_length, collate
-from tunesmith_transformers.settings import PerplexitySettings
+from tunesmith_transformers.settings import GeneralPerplexitySettings, PerplexitySettings
 from tunesmith_transformers.supervised import token_losses
 from tunesmith_transformers.tokens import encode
 
@@ -23,10 +24,21 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, c
     Raises:
         DataError: no held-out row can be measured.
     """
-    limit = min(filter(None, (settings.max_length, handle.max_length)), default=None)
     records = data.validation.spread(settings.rows)
+    return Evaluation(measures={"perplexity": perplexity_of(records, data.type, handle, settings, context)})
+
+
+def perplexity_of(
+    records: Records,
+    record_type: RecordType,
+    handle: ModelHandle,
+    settings: PerplexitySettings | GeneralPerplexitySettings,
+    context: Context,
+) -> Measure:
+    """The perplexity of some rows; see `evaluate`."""
+    limit = min(filter(None, (settings.max_length, handle.max_length)), default=None)
     left_out = Ledger()
-    encoded = encode(records, data.type, handle.tokenizer, max_length=limit, ledger=left_out, columns=handle.columns)
+    encoded = encode(records, record_type, handle.tokenizer, max_length=limit, ledger=left_out, columns=handle.columns)
     if not encoded:
         raise DataError(
             f"none of the {len(records)} held-out rows can be measured",
@@ -38,9 +50,7 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, c
     sums, counts = row_losses(handle, encoded, settings.batch_size, context)
     value, low, high = bootstrap_ratio(sums, counts, seed=context.seed, transform=math.exp)
     per_row = tuple(total / count for total, count in zip(sums, counts, strict=True))
-    weights = tuple(counts)
-    measure = Measure(value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row, weights=weights)
-    return Evaluation(measures={"perplexity": measure})
+    return Measure(value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row, weights=tuple(counts))
 
 
 def row_losses(handle: ModelHandle, encoded: list, batch_size: int, context: Context) -> tuple[list[float], list[int]]:

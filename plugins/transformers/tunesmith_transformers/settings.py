@@ -44,6 +44,20 @@ class PerplexitySettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GeneralPerplexitySettings(Settings):
+    """How the loss of general ability is measured."""
+
+    path: Path | None = None
+    """A JSON Lines file of rows with `text`, beside the recipe; None takes 48 paragraphs of English prose."""
+    rows: Annotated[int, Gt(0)] | None = 24
+    """Rows to measure, evenly spread over all of them; None measures all."""
+    batch_size: Annotated[int, Gt(0)] = 8
+    """Rows a forward pass."""
+    max_length: Annotated[int, Gt(0)] | None = 256
+    """Longest row, in tokens; None takes what the model takes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluationSettings(Settings):
     """What every trainer takes that can measure the held-out rows between two steps."""
 

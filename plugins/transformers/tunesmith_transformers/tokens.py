@@ -165,7 +165,7 @@ def contract(encoded: Sequence[Encoded], tokenizer: Any) -> dict[str, Any]:
 
     Returns:
         `rows`, `tokens`, `supervised_tokens`, `supervised_share`, `ends_with_eos` (rows whose last
-        supervised token is the end token) and `digest` (sha256 over all ids and masks).
+        supervised token is the end token), `digest` (sha256 over all ids and masks) and the `lengths` in tokens.
 
     Raises:
         DataError: a row supervises nothing, or no row teaches the model to stop.
@@ -197,7 +197,18 @@ def contract(encoded: Sequence[Encoded], tokenizer: Any) -> dict[str, Any]:
         "supervised_share": round(supervised / tokens, 4),
         "ends_with_eos": ends,
         "digest": digest.hexdigest(),
+        "lengths": histogram([len(item.ids) for item in encoded]),
     }
+
+
+def histogram(lengths: Sequence[int], bins: int = 20) -> dict[str, list[int]]:
+    """How many rows are how long: `counts` of rows in bins of equal width, and the `edges` of the bins in tokens."""
+    low, high = min(lengths), max(lengths) + 1
+    width = max(1, -(-(high - low) // bins))
+    counts = [0] * -(-(high - low) // width)
+    for length in lengths:
+        counts[(length - low) // width] += 1
+    return {"edges": [low + width * index for index in range(len(counts) + 1)], "counts": counts}
 
 
 def marked(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
