@@ -90,8 +90,14 @@ def test_it_is_saved_as_lines_of_json(tmp_path: Path) -> None:
     assert first["summary"] == made.summary()
     assert first["summary"]["rows_in"] == 3
     assert entries == [
-        {"row": "a.jsonl:1", "fate": "dropped", "reason": "empty completion", "detail": ""},
-        {"row": "b:2", "fate": "truncated", "reason": "too long", "detail": "surrogate \ud800, line \u2028 end"},
+        {"row": "a.jsonl:1", "fate": "dropped", "reason": "empty completion", "detail": "", "step": ""},
+        {
+            "row": "b:2",
+            "fate": "truncated",
+            "reason": "too long",
+            "detail": "surrogate \ud800, line \u2028 end",
+            "step": "",
+        },
     ]
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import tunesmith
-from tunesmith import adapted, context, hooks, records, results, spec
+from tunesmith import adapted, context, hooks, records, results, spec, steps
 from tunesmith.recipe import STAGE_KEYS, TOP_KEYS, RunSettings
 from tunesmith.registry import Registry, catalogue
 
@@ -175,6 +175,7 @@ HOOKS_PAGE = (ROOT / "docs" / "reference" / "hooks.md").read_text(encoding="utf-
 RECIPE_PAGE = (ROOT / "docs" / "reference" / "recipe.md").read_text(encoding="utf-8")
 RECORDS = [
     spec.Component, spec.Settings, *spec.KINDS.values(), spec.Role, context.Context, records.Dataset, records.Records,
+    steps.Row,
     adapted.ModelHandle, adapted.Quantization, results.TrainResult, results.Evaluation, results.Measure, results.Sample,
 ]  # fmt: skip
 

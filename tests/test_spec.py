@@ -85,7 +85,18 @@ def test_records_and_settings_are_frozen() -> None:
 
 
 def test_every_kind_is_known_by_its_name() -> None:
-    kinds = ["loader", "model", "quantizer", "adapter", "trainer", "evaluator", "exporter", "launcher", "preset"]
+    kinds = [
+        "loader",
+        "step",
+        "model",
+        "quantizer",
+        "adapter",
+        "trainer",
+        "evaluator",
+        "exporter",
+        "launcher",
+        "preset",
+    ]
     assert list(KINDS) == kinds
     assert all(record.kind == name for name, record in KINDS.items())
 

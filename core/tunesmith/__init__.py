@@ -43,8 +43,11 @@ if TYPE_CHECKING:
         Quantizer,
         Role,
         Settings,
+        Step,
         Trainer,
     )
+    from tunesmith.spool import Spool
+    from tunesmith.steps import Row
 
 __version__ = "0.1.0"
 
@@ -90,8 +93,11 @@ __all__ = [
     "Records",
     "Registry",
     "Role",
+    "Row",
     "Sample",
     "Settings",
+    "Spool",
+    "Step",
     "StopFlag",
     "Stopped",
     "TrainResult",
@@ -140,8 +146,11 @@ _HOMES = {
         "Quantizer",
         "Role",
         "Settings",
+        "Step",
         "Trainer",
     ),
+    "tunesmith.spool": ("Spool",),
+    "tunesmith.steps": ("Row",),
 }
 _MODULE_OF = {name: module for module, names in _HOMES.items() for name in names}
 

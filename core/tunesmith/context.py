@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from tunesmith.held_out import HeldOut
     from tunesmith.records import Dataset
     from tunesmith.registry import Registry
+    from tunesmith.steps import Row
 
 
 class Reporter(Protocol):
@@ -116,6 +117,9 @@ class Context:
         registry: the plugins of the run; with it an artifact is loaded (`tunesmith.artifact.load_artifact`).
         rows: the stage's rows, trained on and held out; raises a `DataError` where no run's data are at hand.
         held_out: for a trainer: measures the held-out rows between two steps; None outside of a run.
+        prepare: for a loader: takes rows as they were read, and gives those that the recipe's steps leave. A loader
+            that does not call it has the rows prepared that it returns.
+        sources: for a loader that combines others: loads each, by name.
     """
 
     seed: int = 42
@@ -135,6 +139,8 @@ class Context:
     registry: Registry = field(default_factory=no_plugins)
     rows: Callable[[], Dataset] = no_rows
     held_out: HeldOut | None = None
+    prepare: Callable[[Iterable[Row]], Iterator[Row]] = iter
+    sources: Mapping[str, Callable[[], Dataset]] = field(default_factory=dict)
 
     def with_(self, **changes: Any) -> Context:
         """A copy with some fields changed."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Model,
         Preset,
         Quantizer,
+        Step,
         Trainer,
     )
 
@@ -44,6 +45,11 @@ class ComponentHooks:
     @hookspec
     def tunesmith_loaders(self) -> Iterable[Loader]:
         """Yield data loaders: `factory(settings, context) -> Dataset`."""
+        return ()
+
+    @hookspec
+    def tunesmith_steps(self) -> Iterable[Step]:
+        """Yield steps of data preparation: `factory(settings, context) -> callable` over `Row` objects."""
         return ()
 
     @hookspec
@@ -145,6 +151,7 @@ class ObserverHooks:
 #: hook name -> record class name, for the hooks that yield records
 RECORD_HOOKS: dict[str, str] = {
     "tunesmith_loaders": "loader",
+    "tunesmith_steps": "step",
     "tunesmith_models": "model",
     "tunesmith_quantizers": "quantizer",
     "tunesmith_adapters": "adapter",

@@ -22,34 +22,58 @@ class Entry:
     fate: str  # "dropped" or "truncated"
     reason: str
     detail: str = ""  # what is particular to this row; reasons are counted, details are not
+    step: str = ""  # the step of [data] that dropped it, as the recipe asks; empty when it is lost
+
+
+@dataclass
+class StepCount:
+    """What one step of `[data]` did: rows in + added = rows out + dropped."""
+
+    step: str
+    rows_in: int = 0
+    noted: int = 0
+    changed: int = 0
+    added: int = 0
+    dropped: int = 0
+    rows_out: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)  # by fate and reason, as "changed: whitespace"
+    said: list[str] = field(default_factory=list)
+
+    def describe(self) -> dict[str, Any]:
+        """The counts as plain data, the most frequent reasons first."""
+        return {**vars(self), "reasons": dict(self.reasons.most_common()), "said": list(self.said)}
 
 
 @dataclass
 class Ledger:
     """Counts rows in, and keeps the reason for each row lost or shortened.
 
-    rows in = trained + held out + dropped, and truncated rows are counted among those kept. `expected` of the dropped
-    ones say themselves that there is nothing to train on, as a tie does; no limit is held to them.
+    rows in + added = trained + held out + dropped, and truncated rows are counted among those kept. `expected` of the
+    dropped ones are no losses, so that no limit is held to them: rows that say themselves that there is nothing to
+    train on, as a tie does, and rows that a step of `[data]` drops, as the recipe asks.
     """
 
     rows_in: int = 0
+    added: int = 0
     trained: int = 0
     held_out: int = 0
     entries: list[Entry] = field(default_factory=list)
     expected: int = 0
+    steps: list[StepCount] = field(default_factory=list)
 
     def read(self, count: int = 1) -> None:
         """Count rows that came in."""
         self.rows_in += count
 
-    def drop(self, row: str, reason: str, detail: str = "", *, expected: bool = False) -> None:
+    def drop(self, row: str, reason: str, detail: str = "", *, expected: bool = False, step: str = "") -> None:
         """Row `row` will not be used; rows are counted by `reason`, `detail` is this row's own.
 
         Args:
             expected: the row is as it should be and says that there is nothing to train on.
+            step: the step of `[data]` that drops it, as the recipe asks.
         """
-        self.expected += expected
-        self.entries.append(Entry(row, "dropped", reason, detail))
+        self.expected += expected or bool(step)
+        self.entries.append(Entry(row, "dropped", reason, detail, step))
 
     def truncate(self, row: str, reason: str, detail: str = "") -> None:
         """Row `row` is used, but not whole."""
@@ -90,7 +114,7 @@ class Ledger:
         Raises:
             DataError: with the reasons and the first rows.
         """
-        kept = self.rows_in - self.dropped
+        kept = self.rows_in + self.added - self.dropped
         if self.rows_in == 0:
             raise DataError("the data has no rows", fix="Give a file that holds at least one row.")
         if kept == 0:
@@ -111,12 +135,14 @@ class Ledger:
         """The counts and reasons as plain data."""
         return {
             "rows_in": self.rows_in,
+            "added": self.added,
             "trained": self.trained,
             "held_out": self.held_out,
             "dropped": self.dropped,
             "truncated": self.truncated,
             "dropped_reasons": self.reasons("dropped"),
             "truncated_reasons": self.reasons("truncated"),
+            "steps": [count.describe() for count in self.steps],
         }
 
     def save(self, path: Path) -> None:

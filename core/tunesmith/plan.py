@@ -31,6 +31,8 @@ class Use:
     Args:
         notes: what its own check says about these settings here; no part of a fingerprint.
         implied: whether the recipe does not name it: an evaluator that a run uses unasked. No part of a fingerprint.
+        steps: of a loader, what prepares its rows, in order.
+        sources: of a loader that combines others, these by name.
     """
 
     component: Component
@@ -40,9 +42,12 @@ class Use:
     settings: Settings
     notes: tuple[str, ...] = field(default=(), compare=False)
     implied: bool = False
+    steps: tuple[Use, ...] = ()
+    sources: Mapping[str, Use] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """The use as JSON-ready data."""
+        sources = {name: use.describe() for name, use in self.sources.items()}
         return {
             "kind": self.component.kind,
             "name": self.component.name,
@@ -50,7 +55,15 @@ class Use:
             "version": self.version,
             "settings": plain(self.settings),
             **({"implied": True} if self.implied else {}),
+            **({"sources": sources} if sources else {}),
+            **({"steps": [use.describe() for use in self.steps]} if self.steps else {}),
         }
+
+    def within(self) -> Iterator[Use]:
+        """This use, and those below it: its sources with theirs, and its steps."""
+        yield self
+        for use in (*self.sources.values(), *self.steps):
+            yield from use.within()
 
     def call(self, *arguments: Any, **options: Any) -> Any:
         """Call the component's factory."""
@@ -112,7 +125,7 @@ class StagePlan:
 
     def uses(self) -> Iterator[Use]:
         """Every component of the stage."""
-        yield self.data
+        yield from self.data.within()
         for role in self.roles.values():
             yield from (use for use in (role.model, role.quantizer, role.adapter) if use)
         yield self.trainer

@@ -12,9 +12,10 @@ from tunesmith.foresight import check_arguments, check_dense, check_taken, notes
 from tunesmith.guard import guarded
 from tunesmith.order import in_order
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use, fingerprint
-from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings
+from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings, dotted
 from tunesmith.registry import Entry, Registry
-from tunesmith.spec import Evaluator, Model, Role, Trainer
+from tunesmith.sources import take_sources, take_steps
+from tunesmith.spec import Evaluator, Loader, Model, Role, Trainer
 
 STAGE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
@@ -34,10 +35,10 @@ class Planner:
 
     def plan(self) -> Plan:
         tree = self.recipe.tree
-        run = check_settings(RunSettings, self._table(tree, "run", ()), self.recipe, ("run",))
+        run = check_settings(RunSettings, self.table(tree, "run", ()), self.recipe, ("run",))
         self.seed, self.device, self.verdict = run.seed, run.device, run.verdict
         if "stages" in tree:
-            named = self._table(tree, "stages", ())
+            named = self.table(tree, "stages", ())
             clash = [key for key in STAGE_KEYS if key in tree]
             if clash:
                 raise RecipeError(
@@ -52,7 +53,7 @@ class Planner:
             for name in named:
                 self._check_name(name)
             for name in in_order(named, self.recipe):
-                self.stages[name] = self._stage(name, self._table(named, name, ("stages",)), ("stages", name))
+                self.stages[name] = self._stage(name, self.table(named, name, ("stages",)), ("stages", name))
         else:
             self.stages[SINGLE] = self._stage(SINGLE, tree, ())
         launcher = self.use("launcher", tree["launcher"], ("launcher",)) if "launcher" in tree else None
@@ -81,13 +82,13 @@ class Planner:
             roles=self._roles(trainer.component, table, path),
             trainer=trainer,
             evaluators=evaluators,
-            exporters=self._list("exporter", table, "export", path),
+            exporters=self.each("exporter", table, "export", path),
         )
         earlier = {name: self.stages[name].fingerprint for name in stage.needs}
         return replace(stage, fingerprint=fingerprint(stage, self.seed, self.recipe.folder, earlier))
 
     def _roles(self, trainer: Trainer, table: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, RolePlan]:
-        given = dict(self._table(table, "models", path))
+        given = dict(self.table(table, "models", path))
         names = [role.name for role in trainer.roles]
         if "model" in table:
             if names[0] in given:
@@ -230,19 +231,20 @@ class Planner:
         return self._checked(best, settings, place)
 
     # --- components ---------------------------------------------------------------------------
-    def _list(self, kind: str, table: Mapping[str, Any], key: str, path: tuple[str, ...]) -> tuple[Use, ...]:
+    def each(self, kind: str, table: Mapping[str, Any], key: str, path: tuple[str | int, ...]) -> tuple[Use, ...]:
         tables = table.get(key, [])
         if not isinstance(tables, list):
+            name = dotted((*path, key)) if kind == "step" else key
             raise RecipeError(
-                f"`{key}` is a list: write [[{key}]]",
+                f"`{key}` is a list: write [[{name}]]",
                 where=self.recipe.where(*path, key),
-                fix=f"Double the brackets of [{key}].",
+                fix=f"Double the brackets of [{name}].",
             )
         return tuple(self.use(kind, item, (*path, key, index)) for index, item in enumerate(tables))
 
     def _evaluators(self, table: Mapping[str, Any], path: tuple[str, ...]) -> tuple[Use, ...]:
         """Those of the recipe, and those that a run uses unasked; `evaluate = []` asks for none."""
-        given = self._list("evaluator", table, "evaluate", path)
+        given = self.each("evaluator", table, "evaluate", path)
         named = table["trainer"].get("use") if isinstance(table["trainer"], dict) else None
         if not self.verdict or ("evaluate" in table and not given) or not self._is_ready("trainer", named):
             return given
@@ -274,7 +276,14 @@ class Planner:
                 fix=f"Installed {kind}s: {', '.join(e.component.name for e in self.registry.entries(kind)) or 'none'}.",
             )
         entry = self.registry.find(kind, table["use"], where=self.recipe.where(*path, "use"))
-        return self._checked(entry, {key: value for key, value in table.items() if key != "use"}, path)
+        settings = {key: value for key, value in table.items() if key != "use"}
+        if isinstance(entry.component, Loader):
+            steps, sources = (
+                take_steps(self, entry.component, settings, path),
+                take_sources(self, entry, settings, path),
+            )
+            return replace(self._checked(entry, settings, path), steps=steps, sources=sources)
+        return self._checked(entry, settings, path)
 
     def _checked(self, entry: Entry, table: Mapping[str, Any], path: tuple[str | int, ...]) -> Use:
         missing = entry.missing()
@@ -300,13 +309,13 @@ class Planner:
             )
 
     # --- small things -------------------------------------------------------------------------
-    def _table(self, table: Mapping[str, Any], key: str, path: tuple[str, ...]) -> Mapping[str, Any]:
+    def table(self, table: Mapping[str, Any], key: str, path: tuple[str | int, ...]) -> Mapping[str, Any]:
         value = table.get(key, {})
         if not isinstance(value, dict):
             raise RecipeError(
-                f"[{'.'.join((*path, key))}] must be a table",
+                f"[{dotted((*path, key))}] must be a table",
                 where=self.recipe.where(*path, key),
-                fix=f"Write [{'.'.join((*path, key))}] and its keys below it.",
+                fix=f"Write [{dotted((*path, key))}] and its keys below it.",
             )
         return value
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import repeat
+from typing import Any, Literal
 
 from tunesmith.errors import DataError
 from tunesmith.spec import RECORD_COLUMNS, RecordType
+from tunesmith.steps import Event, Row
 
 
 @dataclass(frozen=True)
@@ -17,14 +19,18 @@ class Records:
     Args:
         rows: mappings that hold at least the columns of the record type.
         ids: one name a row, such as `support.jsonl:17`; unique.
+        history: what the steps of `[data]` did to each row, as `Event` records; empty when there were none.
     """
 
     rows: Sequence[Mapping[str, Any]]
     ids: Sequence[str]
+    history: Sequence[Sequence[Event]] = ()
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.ids):
             raise ValueError(f"{len(self.rows)} rows but {len(self.ids)} row names")
+        if self.history and len(self.history) != len(self.rows):
+            raise ValueError(f"{len(self.rows)} rows but {len(self.history)} histories")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -35,7 +41,14 @@ class Records:
 
     def take(self, indices: Sequence[int]) -> Records:
         """The rows at `indices`, in that order."""
-        return Records([self.rows[i] for i in indices], [self.ids[i] for i in indices])
+        history = [self.history[i] for i in indices] if self.history else ()
+        return Records([self.rows[i] for i in indices], [self.ids[i] for i in indices], history)
+
+    def prepared(self, part: Literal["train", "validation"]) -> Iterator[Row]:
+        """The rows as steps take them."""
+        history: Iterable[Sequence[Event]] = self.history or repeat(())
+        for name, values, events in zip(self.ids, self.rows, history, strict=False):
+            yield Row(name, values, part, tuple(events))
 
     def spread(self, count: int | None) -> Records:
         """`count` rows, evenly spread over all of them; all of them when there are no more, or for None."""

@@ -12,12 +12,14 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from tunesmith.comparison.settings import CHANGEABLE, CompareSettings
 from tunesmith.recipe import STAGE_KEYS, RunSettings
 from tunesmith.registry import Entry, Registry
-from tunesmith.spec import Settings
+from tunesmith.spec import Loader, Settings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: table of a recipe -> kind of component that it names
 TABLES = {"data": "loader", "quantizer": "quantizer", "adapter": "adapter", "trainer": "trainer"}
 LISTS = {"evaluate": "evaluator", "export": "exporter"}
+#: every key whose value names components -> their kind
+KEYS = {**TABLES, **LISTS, "steps": "step", "launcher": "launcher", "preset": "preset", "model": "model"}
 
 Schema = dict[str, Any]
 
@@ -115,7 +117,7 @@ def recipe_schema(registry: Registry) -> Schema:
     """
     definitions: Schema = {}
     tables: Schema = {}
-    for key, kind in {**TABLES, **LISTS, "launcher": "launcher", "preset": "preset", "model": "model"}.items():
+    for key, kind in KEYS.items():
         entries = registry.entries(kind)
         alternatives = [_component(entry, entries, definitions) for entry in entries]
         definitions[f"{key}.strict"] = {"anyOf": [strict for strict, _ in alternatives] or [False]}
@@ -204,7 +206,13 @@ def _component(entry: Entry, rivals: list[Entry], definitions: Schema) -> tuple[
     schema["description"] = component.summary
     names = [component.name, entry.qualified] if alone else [entry.qualified]
     schema["properties"] = {"use": {"enum": names, "description": component.summary}, **schema["properties"]}
-    if component.kind == "model":  # a model may be found by its source alone, and carries its own line
+    if isinstance(component, Loader):
+        steps = {"type": "array", "items": _ref("steps.strict"), "description": "What prepares the rows, in order."}
+        sources = {"type": "object", "additionalProperties": _ref("data.strict"), "minProperties": 1}
+        more = {"steps": steps, **({"sources": sources} if component.sources else {})}
+        schema["properties"] = {**more, **schema["properties"]}
+        required = ["use", *(["sources"] if component.sources else []), *required]
+    elif component.kind == "model":  # a model may be found by its source alone, and carries its own line
         schema["properties"]["adapter"] = _ref("adapter.strict")
         schema["properties"]["quantizer"] = _ref("quantizer.strict")
     else:

@@ -135,6 +135,20 @@ class Loader(Component):
 
     kind: ClassVar[str] = "loader"
 
+    sources: bool = False
+    """Whether it combines other loaders: `[data.sources.NAME]` are theirs, and `context.sources` loads each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step(Component):
+    """Prepares rows: `factory(settings, context) -> callable`, which takes `Row` records and yields each again."""
+
+    kind: ClassVar[str] = "step"
+
+    after_split: bool = False
+    """Whether it runs when rows are held out already, as what adds or compares rows must; it may then drop held-out
+    rows, but neither change nor add any. Other steps run before the split, on rows as they were read."""
+
 
 def claims_nothing(source: str, folder: Path) -> int:
     """The default of `Model.claims`: the source is used only by name."""
@@ -300,5 +314,5 @@ class Preset(Component):
 
 KINDS: dict[str, type[Component]] = {
     record.kind: record
-    for record in (Loader, Model, Quantizer, Adapter, Trainer, Evaluator, Exporter, Launcher, Preset)
+    for record in (Loader, Step, Model, Quantizer, Adapter, Trainer, Evaluator, Exporter, Launcher, Preset)
 }

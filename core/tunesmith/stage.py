@@ -23,6 +23,7 @@ from tunesmith.held_out import evaluate as evaluate
 from tunesmith.memory import peak_memory
 from tunesmith.paired import compare_measures
 from tunesmith.plan import SINGLE, Plan, StagePlan, Use
+from tunesmith.preparation import Watch, load
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
 from tunesmith.results import TrainResult
@@ -218,17 +219,16 @@ def reusable(stage: StagePlan, place: Path) -> Path | None:
     return kept if artifact.read_card(kept).get("fingerprint") == stage.fingerprint else None
 
 
-def load_data(stage: StagePlan, context: Context) -> Dataset:
-    """Load a stage's rows and refuse when too many are lost.
+def load_data(stage: StagePlan, context: Context, watch: Watch | None = None) -> Dataset:
+    """Load a stage's rows, prepare them, and refuse when too many are lost.
+
+    Args:
+        watch: looks at the rows on their way.
 
     Raises:
         DataError: with the reasons and the first rows.
     """
-    use = stage.data
-    with guarded(use):
-        data = use.call(use.settings, context)
-    if not isinstance(data, Dataset):
-        raise wrong_type(use, "Dataset", data)
+    data = load(stage.data, context, watch)
     context.check_rows()
     context.ledger.held_out = len(data.validation)
     if not len(data.train):

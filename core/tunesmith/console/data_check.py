@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import typer
+from rich.console import Console
 
 from tunesmith.console.opened import AsJson, RecipePath, Sets, StageName, context_of, plan_of, stage_of
 from tunesmith.console.out import data_console, next_steps, note, print_json, safe
 from tunesmith.console.progress import reporter
-from tunesmith.ledger import Ledger
+from tunesmith.console.watch import AsRead, Figures
+from tunesmith.ledger import SHOWN, Ledger
 from tunesmith.records import Dataset, Records
 
 
@@ -26,10 +27,11 @@ def check(
 
     plan, _ = plan_of(ctx.obj, recipe, sets)
     chosen = stage_of(plan, stage)
+    before = AsRead()
     with reporter() as talk:
         context = context_of(plan, talk)
-        data = load_data(chosen, context)
-    described = describe(data, context.ledger)
+        data = load_data(chosen, context, before)
+    described = describe(data, context.ledger, before)
     if as_json:
         print_json(described)
         return
@@ -37,11 +39,12 @@ def check(
     next_steps(f"tunesmith data show {recipe} --mask", f"tunesmith run {recipe}")
 
 
-def describe(data: Dataset, ledger: Ledger) -> dict[str, Any]:
+def describe(data: Dataset, ledger: Ledger, before: AsRead) -> dict[str, Any]:
     """What was loaded, as plain data; lengths are in characters of the row's text."""
     return {
         "recognised": data.recognised,
         "type": data.type,
+        "read": before.describe(),
         "train": _rows(data.train),
         "validation": _rows(data.validation),
         "ledger": {**ledger.summary(), "trained": len(data.train), "held_out": len(data.validation)},
@@ -51,17 +54,10 @@ def describe(data: Dataset, ledger: Ledger) -> dict[str, Any]:
 
 
 def _rows(records: Records) -> dict[str, Any]:
-    lengths = sorted(len(_text(row)) for row in records.rows)
-    if not lengths:
-        return {"rows": 0}
-    shortest, median, longest = lengths[0], lengths[len(lengths) // 2], lengths[-1]
-    columns = list(dict.fromkeys(key for row in records.rows for key in row))
-    shape = {"shortest": shortest, "median": median, "longest": longest}
-    return {"rows": len(lengths), "columns": columns, "characters": shape}
-
-
-def _text(row: Mapping[str, Any]) -> str:
-    return "".join(v if isinstance(v, str) else json.dumps(v, ensure_ascii=False, default=str) for v in row.values())
+    figures = Figures()
+    for row in records.rows:
+        figures.add(row)
+    return figures.describe()
 
 
 def _draw(described: Mapping[str, Any], ledger: Ledger) -> None:
@@ -74,16 +70,24 @@ def _draw(described: Mapping[str, Any], ledger: Ledger) -> None:
     table.add_column("part", style="cyan")
     for heading in ("rows", "shortest", "median", "longest"):
         table.add_column(heading, justify="right")
-    table.add_column("columns")
-    for part in ("train", "validation"):
+    table.add_column("missing", justify="right")
+    table.add_column("repeated", justify="right")
+    for part, heading in (("read", "as read"), ("train", "train"), ("validation", "validation")):
         found = described[part]
         lengths = found.get("characters", {})
         figures = [str(lengths.get(key, "")) for key in ("shortest", "median", "longest")]
-        table.add_row(part, str(found["rows"]), *figures, safe(", ".join(found.get("columns", []))))
+        rest = [str(sum(found["missing"].values())), str(found["repeated"])] if found["rows"] else ["", ""]
+        table.add_row(heading, str(found["rows"]), *figures, *rest)
     console.print(table)
+    columns = [described[part].get("columns", []) for part in ("read", "train")]
+    for heading, names in zip(("columns as read", "columns"), columns, strict=True):
+        if names and (heading == "columns" or names != columns[1]):
+            console.print(safe(f"{heading}: {', '.join(names)}"))
     counts = described["ledger"]
+    _draw_steps(console, counts["steps"])
+    more = f" + {counts['added']:,} added" if counts["added"] else ""
     console.print(
-        f"{counts['rows_in']:,} rows read: {counts['trained']:,} to train, {counts['held_out']:,} held out, "
+        f"{counts['rows_in']:,} rows read{more}: {counts['trained']:,} to train, {counts['held_out']:,} held out, "
         f"{counts['dropped']:,} dropped, {counts['truncated']:,} truncated (lengths are in characters)"
     )
     for fate in ("dropped", "truncated"):
@@ -91,3 +95,32 @@ def _draw(described: Mapping[str, Any], ledger: Ledger) -> None:
             console.print(safe(f"  {fate} {line}", "yellow"))
     if not described["validation"]["rows"]:
         note("no rows are held out: set `validation = 0.1` in [data] to measure before and after")
+
+
+def _draw_steps(console: Console, steps: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each step: what it did to how many rows, and why."""
+    from rich import box
+    from rich.table import Table
+
+    if not steps:
+        return
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("step", style="cyan")
+    for heading in ("rows in", "changed", "added", "dropped", "rows out"):
+        table.add_column(heading, justify="right")
+    table.add_column("why")
+    for step in steps:
+        figures = [str(step[key]) for key in ("rows_in", "changed", "added", "dropped", "rows_out")]
+        why = ", ".join(f"{count} {reason.partition(': ')[2]}" for reason, count in _first(step["reasons"]))
+        table.add_row(safe(step["step"]), *figures, safe(why))
+    console.print(table)
+    for step in steps:
+        for sentence in step["said"]:
+            console.print(safe(f"{step['step']}: {sentence}"))
+
+
+def _first(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
+    """The most frequent reasons, and how many rows the others have."""
+    found = list(reasons.items())
+    rest = sum(count for _, count in found[SHOWN:])
+    return found[:SHOWN] + ([(": for other reasons", rest)] if rest else [])

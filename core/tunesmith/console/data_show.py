@@ -13,8 +13,10 @@ from tunesmith.console.opened import AsJson, RecipePath, Sets, StageName, contex
 from tunesmith.console.out import data_console, next_steps, note, print_json, safe
 from tunesmith.console.paint import clean
 from tunesmith.console.progress import reporter
+from tunesmith.console.watch import Way
 from tunesmith.context import Context
 from tunesmith.errors import DataError, MissingError, UsageError
+from tunesmith.ledger import Ledger
 from tunesmith.plan import Plan, StagePlan, Use
 from tunesmith.records import Dataset, Records
 from tunesmith.spec import Model, Trainer
@@ -44,13 +46,17 @@ def show(
 
     plan, _ = plan_of(ctx.obj, recipe, sets)
     chosen = stage_of(plan, stage)
+    way = Way(row or "")
     with reporter() as talk:
         context = context_of(plan, talk)
-        data = load_data(chosen, context)
+        data = load_data(chosen, context, way if row else None)
+        if way.source is not None and row not in data.train.ids and row not in data.validation.ids:
+            _show_lost(way, context.ledger, as_json)
+            return
         records = _pick(data, part, row)
         tokens = _tokens(plan, chosen, records, data.type, context) if mask else None
     if as_json:
-        print_json(_plain(records, tokens))
+        print_json(_plain(records, tokens, way))
         return
     console = data_console()
     for position, (name, content) in enumerate(records):
@@ -59,6 +65,11 @@ def show(
             _draw_row(console, content)
         else:
             _draw_tokens(console, tokens[position])
+        for event in records.history[position] if records.history else ():
+            console.print(safe(f"{event.step}: {event.fate}: {event.why}", "yellow"))
+    if way.source is not None and way.stops:
+        console.rule(safe("as read", "dim"), align="left", style="dim")
+        _draw_row(console, way.source)
     console.rule(style="dim")
     next_steps(f"tunesmith run {recipe}" if mask else f"tunesmith data show {recipe} --mask")
 
@@ -69,8 +80,9 @@ def _pick(data: Dataset, part: str, row: str | None) -> Records:
         raise DataError(f"there are no {part} rows", fix="Set `validation = 0.1` (or a file) in [data].")
     if row is None:
         return records.take(range(min(SHOWN, len(records))))
-    if row in records.ids:
-        return records.take([list(records.ids).index(row)])
+    for other in (records, data.validation, data.train):
+        if row in other.ids:
+            return other.take([list(other.ids).index(row)])
     if not row.isdigit() or not 1 <= int(row) <= len(records):
         raise UsageError(
             f"there is no row {row!r} among the {len(records)} {part} rows",
@@ -112,13 +124,34 @@ def _model(plan: Plan, stage: StagePlan) -> Use | None:
 
 
 # --- output -----------------------------------------------------------------------------------
-def _plain(records: Records, tokens: Sequence[Tokens] | None) -> list[dict[str, Any]]:
+def _plain(records: Records, tokens: Sequence[Tokens] | None, way: Way) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [{"id": name, "row": dict(content)} for name, content in records]
+    for position, row in enumerate(rows):
+        row["history"] = [event._asdict() for event in (records.history[position] if records.history else ())]
+        row["read"] = dict(way.source) if row["id"] == way.name and way.source is not None else None
     for position, row in enumerate(rows if tokens is not None else []):
         assert tokens is not None
         row["tokens"] = [{"text": text, "supervised": bool(flag)} for text, flag in tokens[position]]
         row["supervised"] = sum(flag for _, flag in tokens[position])
     return rows
+
+
+def _show_lost(way: Way, ledger: Ledger, as_json: bool) -> None:
+    """A row that was read and is not used: as it came, what each step did to it, and why it went."""
+    assert way.source is not None
+    events = [{"step": step, "fate": fate, "why": why} for step, fate, why, _ in way.stops]
+    ends = [entry for entry in ledger.of("dropped") if entry.row == way.name and not entry.step]
+    events += [{"step": "", "fate": "dropped", "why": f"{end.reason} {end.detail}".strip()} for end in ends]
+    last = way.stops[-1][3] if way.stops else way.source
+    if as_json:
+        print_json([{"id": way.name, "row": dict(last), "history": events, "read": dict(way.source)}])
+        return
+    console = data_console()
+    console.rule(safe(f"{way.name} (not used)", "dim"), align="left", style="dim")
+    _draw_row(console, way.source)
+    for event in events:
+        console.print(safe(f"{event['step'] or 'data'}: {event['fate']}: {event['why']}", "yellow"))
+    console.rule(style="dim")
 
 
 def _draw_row(console: Console, content: Any) -> None:

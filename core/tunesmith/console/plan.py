@@ -80,7 +80,7 @@ def _rows(stage: StagePlan, all_settings: bool) -> Iterator[tuple[str, str, str]
     def row(part: str, use: Use) -> tuple[str, str, str]:
         return part, _named(use), _settings(use, all_settings)
 
-    yield row("data", stage.data)
+    yield from _data("data", stage.data, all_settings)
     single = len(stage.roles) == 1
     for role in stage.roles.values():
         prefix = "" if single else f"{role.role.name}: "
@@ -90,6 +90,15 @@ def _rows(stage: StagePlan, all_settings: bool) -> Iterator[tuple[str, str, str]
         yield row("evaluate", use)
     for use in stage.exporters:
         yield row("export", use)
+
+
+def _data(part: str, use: Use, all_settings: bool) -> Iterator[tuple[str, str, str]]:
+    """A loader, what it combines, and its steps."""
+    yield part, _named(use), _settings(use, all_settings)
+    for name, source in use.sources.items():
+        yield from _data(f"{part}: {name}", source, all_settings)
+    for step in use.steps:
+        yield f"{part}: step", _named(step), _settings(step, all_settings)
 
 
 def _line(role: RolePlan, all_settings: bool) -> Iterator[tuple[str, str, str]]:

@@ -1,7 +1,8 @@
 """`check_plugin`: every check of the conformance kit on one installed plugin.
 
 Checks are grouped by what they look at: `checks_listing` at the plugin and its records, `checks_settings` at
-the settings classes, `checks_adapter` at what an adapter does to a small model, `checks_preset` at presets.
+the settings classes, `checks_adapter` at what an adapter does to a small model, `checks_step` at what a step does to
+rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 from tunesmith.discovery import Plugin, normal
 from tunesmith.errors import MissingError, nearest
 from tunesmith.registry import Entry, Registry
-from tunesmith.spec import Adapter, Preset
+from tunesmith.spec import Adapter, Preset, Step
 from tunesmith.testing import checks_listing, checks_settings
 from tunesmith.testing.result import CheckResult, run_check
 
@@ -79,6 +80,10 @@ def _component(entry: Entry, examples: Examples, quantized: Callable[[], list[An
                 from tunesmith.testing import checks_adapter
 
                 yield from checks_adapter.check(entry, settings, place, read, quantized())
+            elif isinstance(component, Step):
+                from tunesmith.testing import checks_step
+
+                yield run_check("step-accounts", place, partial(checks_step.accounts, entry, settings))
             elif isinstance(component, Preset):
                 yield run_check("preset-valid", place, lambda made=settings: checks_settings.preset(component, made))  # type: ignore[misc]
     yield run_check("settings-read", label, lambda: checks_settings.read(component, read))

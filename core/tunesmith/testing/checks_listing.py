@@ -21,6 +21,7 @@ from tunesmith.testing.result import HEAVY, CheckResult, Failed, explain, listed
 #: What each kind's factory is called with.
 ARGUMENTS = {
     "loader": ("settings", "context"),
+    "step": ("settings", "context"),
     "model": ("settings", "context", "head", "load_options"),
     "quantizer": ("settings", "context"),
     "adapter": ("handle", "settings", "context"),

@@ -9,7 +9,7 @@ from string import Template
 
 from tunesmith.errors import UsageError, nearest
 from tunesmith.spec import NAME
-from tunesmith.testing import templates, templates_data, templates_model, templates_run
+from tunesmith.testing import templates, templates_data, templates_model, templates_run, templates_step
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ KINDS: dict[str, Kind] = {
         templates_data.LOADER_SUMMARY,
         {"__init__.py": templates_data.LOADER_INIT, "loader.py": templates_data.LOADER},
         templates_data.LOADER_RECIPE,
+    ),
+    "step": Kind(
+        templates_step.STEP_SUMMARY,
+        {"__init__.py": templates_step.STEP_INIT, "step.py": templates_step.STEP},
+        templates_step.STEP_RECIPE,
     ),
     "model": Kind(
         templates_model.MODEL_SUMMARY,

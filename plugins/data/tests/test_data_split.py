@@ -124,8 +124,8 @@ def test_overlap_is_dropped_from_the_validation_file(tmp_path: Path) -> None:
     assert len(dataset.train) == 3
     assert dataset.validation.ids == ["held.jsonl:2"]
     assert [(entry.row, f"{entry.reason} {entry.detail}".strip()) for entry in context.ledger.entries] == [
-        ("held.jsonl:3", "duplicate of held.jsonl:2"),
         ("held.jsonl:1", "overlap with the training rows row rows.jsonl:2"),
+        ("held.jsonl:3", "duplicate of held.jsonl:2"),
     ]
     assert context.ledger.rows_in == 6
 

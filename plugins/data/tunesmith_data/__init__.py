@@ -1,8 +1,8 @@
-"""Loaders: rows from files, from the hub and from docstrings, in the record types that trainers take."""
+"""Loaders of rows from files, from the hub and from docstrings, and the steps that prepare rows."""
 
 from collections.abc import Iterator
 
-from tunesmith import Loader, hookimpl
+from tunesmith import Loader, Step, hookimpl
 from tunesmith_data.settings import (
     CsvSettings,
     DocstringsSettings,
@@ -11,6 +11,7 @@ from tunesmith_data.settings import (
     JsonSettings,
     ParquetSettings,
 )
+from tunesmith_data.steps.settings import DeduplicateSettings, NormaliseSettings
 
 
 @hookimpl
@@ -58,4 +59,21 @@ def tunesmith_loaders() -> Iterator[Loader]:
         factory="tunesmith_data.docstrings:load",
         settings=DocstringsSettings,
         check="tunesmith_data.docstrings:check",
+    )
+
+
+@hookimpl
+def tunesmith_steps() -> Iterator[Step]:
+    yield Step(
+        name="normalise",
+        summary="Unicode form, whitespace, control characters",
+        factory="tunesmith_data.steps.normalise:normalise",
+        settings=NormaliseSettings,
+    )
+    yield Step(
+        name="deduplicate",
+        summary="Drop rows that repeat others, exactly or nearly (MinHash)",
+        factory="tunesmith_data.steps.duplicates:deduplicate",
+        settings=DeduplicateSettings,
+        requires=("datasketch",),
     )

@@ -1,19 +1,24 @@
-"""From rows as read to a data set: rename, recognise, convert, deduplicate, split. Each loss goes to the ledger."""
+"""From rows as read to a data set: rename, prepare, recognise, convert, deduplicate, split.
+
+Rows go through one by one and wait in a `Spool`, so a set may be larger than the memory. Each loss goes to the ledger.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
-from tunesmith import Context, DataError, Dataset, RecipeError, Records
+from tunesmith import Context, DataError, Dataset, RecipeError, Records, Row, Spool
 from tunesmith.errors import nearest
-from tunesmith.spec import RecordType
 from tunesmith_data.formats import FORMATS, Unusable, convert, recognise, title_of
 from tunesmith_data.pairs import as_assistant, as_user
-from tunesmith_data.rankings import Usable, expanded
+from tunesmith_data.rankings import expanded
 from tunesmith_data.raw import Raw
 from tunesmith_data.settings import RowSettings
-from tunesmith_data.split import content_key, distinct, held_out, sample, shuffled
+from tunesmith_data.split import KEY_BYTES, content_key, held_out, sample, shuffled
 
 LOOKED_AT = 100  # rows by which the format is recognised
 
@@ -27,56 +32,192 @@ def collect(
         source: the file or data set, for messages.
         raws: the rows, or the reasons why they could not be read.
         settings: how to understand and split them.
-        context: for the seed and the ledger.
+        context: for the seed, the ledger and the recipe's steps.
         held: rows of a validation file or split; None holds out a share of `raws`.
 
     Raises:
         DataError: no row can be read, or no format is recognised.
         RecipeError: the settings do not fit the rows.
     """
-    rows = _readable(sample(raws, settings.limit, context.seed), settings, context)
-    held_rows = _readable(list(held), settings, context) if held is not None else []
-    if not rows:
+    rows = context.prepare(_incoming(raws, held, settings, context))
+    first = list(islice(rows, LOOKED_AT))
+    training = [row.values for row in first if row.part != "validation"]
+    if not training:
         raise DataError(
             "no row can be read" if context.ledger.rows_in else "the data has no rows",
             where=source,
             details=context.ledger.examples()[:10],
             fix="Mend the rows, or name the loader that fits the file.",
         )
-    name = _format(source, rows, settings)
-    usable = _converted(rows, name, settings, context)
-    held_usable = _converted(held_rows, name, settings, context)
-    usable, held_usable = _alike(FORMATS[name].type, usable, held_usable, settings)
-    if settings.duplicates == "drop":
-        usable = distinct(usable, lambda item: item.key, context.ledger)
-        held_usable = distinct(held_usable, lambda item: item.key, context.ledger)
-    if held is None:
-        apart = held_out([item.key for item in usable], settings.validation, context.seed)
-        train = [item for item, out in zip(usable, apart, strict=True) if not out]
-        validation = [item for item, out in zip(usable, apart, strict=True) if out]
-        if settings.validation and usable and not validation:
-            context.reporter.warn(f"{source}: nothing is held out: all rows have the same content")
-    else:
-        train, validation = usable, _without_overlap(held_usable, usable, context)
-    # a ranking's pairs, and a pair's two answers, stay on one side of the split
-    train, kind = expanded(train, FORMATS[name].type, settings, context)
-    validation, _ = expanded(validation, FORMATS[name].type, settings, context)
+    name = _format(source, training, settings)
+    waiting = _Waiting(name, settings, context)
+    for row in chain(first, rows):
+        waiting.take(row)
+    waiting.make_alike()
+    train, validation = waiting.split(source, apart=held is not None)
     if settings.shuffle:
-        train = shuffled(train, context.seed)
+        train = array("Q", shuffled(train, context.seed))
     said = title_of(name) + (", as set by `format`" if settings.format != "auto" else "")
-    return Dataset(type=kind, train=_records(train), validation=_records(validation), recognised=said)
+    kind = FORMATS[name].type
+    if kind != "preference":
+        parts = waiting.spool.records(train), waiting.spool.records(validation)
+        return Dataset(type=kind, train=parts[0], validation=parts[1], recognised=said)
+    # a ranking's pairs, and a pair's two answers, stay on one side of the split
+    kind = "unpaired-preference" if settings.pairs == "unpaired" else kind
+    pairs = [_expanded(waiting.spool.records(numbers), settings, context) for numbers in (train, validation)]
+    return Dataset(type=kind, train=pairs[0], validation=pairs[1], recognised=said)
 
 
-def _readable(raws: Sequence[Raw], settings: RowSettings, context: Context) -> list[Raw]:
+def _incoming(
+    raws: Iterable[Raw], held: Iterable[Raw] | None, settings: RowSettings, context: Context
+) -> Iterator[Row]:
     """Count the rows, drop those that could not be read, rename the columns of the others."""
-    context.ledger.read(len(raws))
-    found = []
-    for raw in raws:
-        if raw.row is None:
-            context.ledger.drop(raw.name, raw.reason)
-        else:
-            found.append(Raw(raw.name, _renamed(raw.row, settings.columns)))
-    return found
+    chosen = raws if settings.limit is None else sample(raws, settings.limit, context.seed)
+    for part, source in (("" if held is None else "train", chosen), ("validation", held or ())):
+        for raw in source:
+            context.ledger.read()
+            if raw.row is None:
+                context.ledger.drop(raw.name, raw.reason)
+            else:
+                yield Row(raw.name, _renamed(raw.row, settings.columns), part)  # type: ignore[arg-type]
+
+
+class _Waiting:
+    """Converted rows with the digests of their content, before they are split.
+
+    Besides the rows themselves, which go to a file when they are many, it holds about 130 bytes a row.
+    """
+
+    def __init__(self, name: str, settings: RowSettings, context: Context) -> None:
+        self.form = FORMATS[name]
+        self.settings = settings
+        self.context = context
+        self.spool = Spool(context.cache)
+        self.parts = bytearray()  # 1 for a held-out row
+        self.keys = bytearray()  # KEY_BYTES a row
+        self.groups: list[str] = []  # of each row, when the settings name a column of groups
+        self.chat = settings.conversational or settings.system is not None
+        self.listed = self.plain = False
+        if self.chat and self.form.type in ("text", "text-label"):
+            option = "system" if settings.system is not None else "conversational"
+            raise RecipeError(
+                f"`{option}` does not apply: {self.form.type!r} rows are no conversations",
+                fix=f"Leave `{option}` out, or name a prompt and a completion with `columns`.",
+            )
+
+    def take(self, row: Row) -> None:
+        """Convert a row and keep it, or drop it with the reason."""
+        try:
+            values = convert(row.values, self.form.name)[1]
+            values.update(_kept(row.values, self.settings.keep))
+            group = _group(row.values, self.settings.group) if self.settings.group is not None else ""
+        except Unusable as error:
+            self.context.ledger.drop(row.name, error.reason)
+            return
+        if isinstance(values.get("prompt"), list):
+            self.listed = True
+        elif "prompt" in values:
+            self.plain = True
+        if self.chat:
+            values = as_chat(values, self.settings.system)
+        self.spool.add(row.name, values, row.history)
+        self.parts.append(row.part == "validation")
+        self.keys += content_key(values)
+        if self.settings.group is not None:
+            self.groups.append(group)
+
+    def make_alike(self) -> None:
+        """Make all rows conversations when some are: a trainer takes one kind of row."""
+        if self.chat or not (self.listed and self.plain):
+            return
+        before, self.spool, self.keys = self.spool, Spool(self.context.cache), bytearray()
+        for number in range(len(before)):
+            name, values, history = before.get(number)
+            values = as_chat(values)
+            self.spool.add(name, values, history)
+            self.keys += content_key(values)
+
+    def split(self, source: str, *, apart: bool) -> tuple[array[int], array[int]]:
+        """The numbers of the rows to train on and of those held out, without duplicates and overlap.
+
+        Args:
+            source: for messages.
+            apart: whether the held-out rows came in a file of their own.
+        """
+        train, validation = self._distinct(0, {}), array("Q")
+        if apart:
+            validation = self._distinct(1, {self._key(number): number for number in reversed(train)})
+            return train, validation
+        out = held_out(
+            self._groups(train),
+            self.settings.validation,
+            self.context.seed,
+            distinct=self.settings.group is None and self.settings.duplicates == "drop",
+        )
+        chosen = [array("Q", (n for n, held in zip(train, out, strict=True) if held is side)) for side in (False, True)]
+        if self.settings.validation and train and not chosen[1]:
+            alike = "are of one group" if self.settings.group is not None else "have the same content"
+            self.context.reporter.warn(f"{source}: nothing is held out: all rows {alike}")
+        return chosen[0], chosen[1]
+
+    def _distinct(self, part: int, training: Mapping[bytes, int]) -> array[int]:
+        """The numbers of the rows of a part; the ledger is told of those left out.
+
+        Args:
+            training: the training rows by their keys, when this part must not repeat them.
+        """
+        first: dict[bytes, int] = {}
+        found = array("Q")
+        for number in range(len(self.spool)):
+            if self.parts[number] != part:
+                continue
+            key = self._key(number)
+            if self.settings.duplicates == "drop" and first.setdefault(key, number) != number:
+                self.context.ledger.drop(self._name(number), "duplicate", f"of {self._name(first[key])}")
+            elif key in training:
+                there = self._name(training[key])
+                self.context.ledger.drop(self._name(number), "overlap with the training rows", f"row {there}")
+            else:
+                found.append(number)
+        return found
+
+    def _groups(self, numbers: Sequence[int]) -> Sequence[str]:
+        """The group of each row: its content, or what the settings name; rows of equal content share theirs."""
+        if self.settings.group is None:
+            return [self._key(number).hex() for number in numbers]
+        leader: dict[str, str] = {}  # of each group the one that it was joined to
+
+        def of(group: str) -> str:
+            while leader.get(group, group) != group:
+                group = leader[group]
+            return group
+
+        if self.settings.duplicates == "keep":  # rows of equal content join their groups
+            owner: dict[bytes, str] = {}
+            for number in numbers:
+                one = of(owner.setdefault(self._key(number), self.groups[number]))
+                other = of(self.groups[number])
+                leader[max(one, other)] = min(one, other)
+        return [of(self.groups[number]) for number in numbers]
+
+    def _key(self, number: int) -> bytes:
+        return bytes(self.keys[number * KEY_BYTES : (number + 1) * KEY_BYTES])
+
+    def _name(self, number: int) -> str:
+        return self.spool.get(number)[0]
+
+
+def _expanded(records: Records, settings: RowSettings, context: Context) -> Records:
+    spool = Spool(context.cache)
+    for row in expanded(records.prepared("train"), settings, context):
+        spool.add(row.name, row.values, row.history)
+    return spool.records()
+
+
+def _group(row: Mapping[str, Any], column: str) -> str:
+    if row.get(column) is None:
+        raise Unusable(f"no {column!r}, which `group` names")
+    return json.dumps(row[column], sort_keys=True, default=repr)
 
 
 def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
@@ -88,8 +229,7 @@ def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str,
     return renamed
 
 
-def _format(source: str, rows: Sequence[Raw], settings: RowSettings) -> str:
-    first = [raw.row for raw in rows[:LOOKED_AT] if raw.row is not None]
+def _format(source: str, first: Sequence[Mapping[str, Any]], settings: RowSettings) -> str:
     present = list(dict.fromkeys(column for row in first for column in row))
     for canonical, column in settings.columns.items():
         if canonical not in present:
@@ -123,48 +263,11 @@ def _listed(columns: Sequence[str]) -> str:
     return f"columns found: {', '.join(map(repr, columns[:30])) or 'none'}"
 
 
-def _converted(raws: Sequence[Raw], name: str, settings: RowSettings, context: Context) -> list[Usable]:
-    found = []
-    for raw in raws:
-        try:
-            row = convert(raw.row or {}, name)[1]
-            row.update(_kept(raw.row or {}, settings.keep))
-        except Unusable as error:
-            context.ledger.drop(raw.name, error.reason)
-            continue
-        found.append(Usable(raw.name, row, content_key(row)))
-    return found
-
-
 def _kept(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
     for column in columns:
         if column not in row:
             raise Unusable(f"no {column!r}, which `keep` names")
     return {column: row[column] for column in columns}
-
-
-def _alike(
-    kind: RecordType, usable: list[Usable], held: list[Usable], settings: RowSettings
-) -> tuple[list[Usable], list[Usable]]:
-    """Make all rows conversations when one is or when the settings ask for it: a trainer takes one kind of row."""
-    if kind in ("text", "text-label"):
-        for option, value in (("system", settings.system), ("conversational", settings.conversational)):
-            if value:
-                raise RecipeError(
-                    f"`{option}` does not apply: {kind!r} rows are no conversations",
-                    fix=f"Leave `{option}` out, or name a prompt and a completion with `columns`.",
-                )
-        return usable, held
-    wanted = settings.conversational or settings.system is not None
-    listed = any(isinstance(item.row.get("prompt"), list) for item in (*usable, *held))
-    if not wanted and not listed:
-        return usable, held
-
-    def chat(item: Usable) -> Usable:
-        row = as_chat(item.row, settings.system)
-        return Usable(item.name, row, content_key(row))
-
-    return [chat(item) for item in usable], [chat(item) for item in held]
 
 
 def as_chat(row: Mapping[str, Any], system: str | None = None) -> dict[str, Any]:
@@ -181,18 +284,3 @@ def as_chat(row: Mapping[str, Any], system: str | None = None) -> dict[str, Any]
     if system and found[first][0]["role"] != "system":
         found[first] = [{"role": "system", "content": system}, *found[first]]
     return found
-
-
-def _without_overlap(held: Sequence[Usable], train: Sequence[Usable], context: Context) -> list[Usable]:
-    names = {item.key: item.name for item in reversed(train)}
-    found = []
-    for item in held:
-        if item.key in names:
-            context.ledger.drop(item.name, "overlap with the training rows", f"row {names[item.key]}")
-        else:
-            found.append(item)
-    return found
-
-
-def _records(items: Sequence[Usable]) -> Records:
-    return Records([item.row for item in items], [item.name for item in items])

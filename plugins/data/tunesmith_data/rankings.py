@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import Any
 
-from tunesmith import Context
-from tunesmith.spec import RecordType
+from tunesmith import Context, Row
 from tunesmith_data.messages import Message, check_order, messages
 from tunesmith_data.pairs import as_assistant, as_user
 from tunesmith_data.raw import kind
 from tunesmith_data.settings import RowSettings
 from tunesmith_data.values import Unusable, clean, get, text
-
-
-@dataclass(frozen=True)
-class Usable:
-    """A converted row with its name and the key of its content."""
-
-    name: str
-    row: dict[str, Any]
-    key: str
 
 
 def ranking(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,49 +45,43 @@ def ranking(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"prompt": prompt, "answers": [answers[i] for i in order], "scores": [scores[i] for i in order]}
 
 
-def expanded(
-    items: Sequence[Usable], type_: RecordType, settings: RowSettings, context: Context
-) -> tuple[list[Usable], RecordType]:
+def expanded(rows: Iterable[Row], settings: RowSettings, context: Context) -> Iterator[Row]:
     """Rankings as pairs, and pairs as single answers where the settings want it; each row more counts as read."""
-    if type_ != "preference":
-        return list(items), type_
-    found: list[Usable] = []
-    for item in items:
-        made = list(_pairs(item, settings.ranking))
+    for row in rows:
+        made = list(_pairs(row, settings.ranking))
         if settings.pairs == "unpaired":
             made = [single for pair in made for single in _singles(pair)]
         if made:
             context.ledger.read(len(made) - 1)
         else:
-            context.ledger.drop(item.name, "all answers have the same score", expected=True)
-        found.extend(made)
-    return found, "unpaired-preference" if settings.pairs == "unpaired" else type_
+            context.ledger.drop(row.name, "all answers have the same score", expected=True)
+        yield from made
 
 
-def _pairs(item: Usable, how: str) -> Iterator[Usable]:
+def _pairs(row: Row, how: str) -> Iterator[Row]:
     """The pairs of a ranking, named by the places of their answers; any other row is a pair already."""
-    if "answers" not in item.row:
-        yield item
+    if "answers" not in row.values:
+        yield row
         return
-    answers, scores = item.row["answers"], item.row.get("scores")
-    rest = {column: value for column, value in item.row.items() if column not in ("answers", "scores")}
+    answers, scores = row.values["answers"], row.values.get("scores")
+    rest = {column: value for column, value in row.values.items() if column not in ("answers", "scores")}
     places = range(len(answers))
     chosen = {"all": combinations(places, 2), "adjacent": pairwise(places), "best-worst": [(0, len(answers) - 1)]}[how]
     for better, worse in chosen:
-        row = {**rest, "chosen": answers[better], "rejected": answers[worse]}
+        values = {**rest, "chosen": answers[better], "rejected": answers[worse]}
         if scores is not None:
             if scores[better] == scores[worse]:
                 continue  # a tie says nothing
-            row["margin"] = scores[better] - scores[worse]
-        yield Usable(f"{item.name}/{better + 1}-{worse + 1}", row, item.key)
+            values["margin"] = scores[better] - scores[worse]
+        yield replace(row, name=f"{row.name}/{better + 1}-{worse + 1}", values=values)
 
 
-def _singles(item: Usable) -> Iterator[Usable]:
+def _singles(row: Row) -> Iterator[Row]:
     """The two answers of a pair with their labels."""
-    rest = {column: value for column, value in item.row.items() if column not in ("chosen", "rejected", "margin")}
+    rest = {column: value for column, value in row.values.items() if column not in ("chosen", "rejected", "margin")}
     for column, label in (("chosen", True), ("rejected", False)):
-        row = {**rest, "completion": item.row[column], "label": label}
-        yield Usable(f"{item.name}/{column}", row, item.key)
+        values = {**rest, "completion": row.values[column], "label": label}
+        yield replace(row, name=f"{row.name}/{column}", values=values)
 
 
 def _scores(value: Any, count: int) -> list[float]:

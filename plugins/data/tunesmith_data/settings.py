@@ -57,6 +57,9 @@ class RowSettings(SplitSettings):
     the best with the worst. Where it has scores, each pair keeps their difference as `margin`."""
     pairs: Literal["keep", "unpaired"] = "keep"
     """What becomes of pairs: unpaired makes of each its two answers with a label, wanted and unwanted, as KTO takes."""
+    group: Annotated[str, MinLen(1)] | None = None
+    """A column whose equal values stay on one side of the split, such as a customer or a document. A row without a
+    value there is dropped. It need not be kept."""
     duplicates: Literal["drop", "keep"] = "drop"
     """What to do with a row whose content appeared before. Kept duplicates stay on one side of the split."""
 

@@ -23,6 +23,9 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
+#: Length of the digest that stands for a row's content.
+KEY_BYTES = 16
+
 T = TypeVar("T")
 N = TypeVar("N", bound=Named)
 
@@ -37,10 +40,10 @@ def sample(items: Iterable[T], limit: int | None, seed: int) -> list[T]:
     return [item for _, _, item in sorted(chosen, key=lambda entry: entry[1])]
 
 
-def content_key(row: Mapping[str, Any]) -> str:
+def content_key(row: Mapping[str, Any]) -> bytes:
     """A digest of a row's content: equal for equal rows, whatever the order of their columns."""
     plain = json.dumps(row, sort_keys=True, ensure_ascii=True, default=repr)
-    return hashlib.blake2b(plain.encode("ascii"), digest_size=16).hexdigest()
+    return hashlib.blake2b(plain.encode("ascii"), digest_size=KEY_BYTES).digest()
 
 
 def distinct(items: Sequence[N], key: Callable[[N], str], ledger: Ledger) -> list[N]:
@@ -56,7 +59,7 @@ def distinct(items: Sequence[N], key: Callable[[N], str], ledger: Ledger) -> lis
     return found
 
 
-def held_out(groups: Sequence[Hashable], share: float, seed: int) -> list[bool]:
+def held_out(groups: Sequence[Hashable], share: float, seed: int, *, distinct: bool = False) -> list[bool]:
     """Which rows to hold out, so that rows of one group stay together.
 
     The groups are ranked by a digest of the seed and their key, and taken from the top until the share is reached;
@@ -66,12 +69,17 @@ def held_out(groups: Sequence[Hashable], share: float, seed: int) -> list[bool]:
         groups: the group of each row.
         share: the part to hold out, 0 to below 1.
         seed: the run's seed.
+        distinct: whether every row is known to be a group of its own; that takes less memory.
 
     Returns:
         True for each row held out. With a share above 0 and two groups or more, both sides have a row.
     """
     if share <= 0 or not groups:
         return [False] * len(groups)
+    if distinct and len(groups) > 1:
+        count = max(1, min(round(share * len(groups)), len(groups) - 1))
+        out = set(heapq.nsmallest(count, range(len(groups)), key=lambda index: _rank(groups[index], seed)))
+        return [index in out for index in range(len(groups))]
     sizes: dict[Hashable, int] = defaultdict(int)
     for group in groups:
         sizes[group] += 1

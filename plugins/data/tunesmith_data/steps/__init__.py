@@ -1,0 +1,1 @@
+"""Steps of data preparation. Each module holds one subject; settings are in `settings`."""
