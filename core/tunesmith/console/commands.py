@@ -11,7 +11,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("plan:plan", "Print what a recipe means here, without running it."),
     "run": ("run:run", "Run a recipe: train, and measure before and after."),
     "resume": ("resume:resume", "Go on with a run that was stopped or killed."),
-    "compare": ("compare:compare", "Train several adapters at an equal budget: one table, one plot."),
+    "compare": ("compare:compare", "Train several adapters at an equal budget, or put runs beside each other."),
     "runs": ("runs:runs", "List runs: how far they are, what they reached."),
     "evaluate": ("evaluate:evaluate", "Measure a finished run again on its held-out rows."),
     "chat": ("chat:chat", "Talk to a tuned model, or ask it once."),

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tunesmith.console.opened import AsJson, RecipePath, Sets
+from tunesmith.console.opened import AsJson, Sets
 from tunesmith.console.out import data_console, next_steps, note, print_json, safe
+from tunesmith.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 def compare(
     ctx: typer.Context,
-    recipe: RecipePath,
+    what: Annotated[
+        list[Path],
+        typer.Argument(metavar="RECIPE | RUN RUN ...", help="A recipe to train, or finished runs.", show_default=False),
+    ],
     adapter: Annotated[
         list[str] | None,
         typer.Option(
@@ -34,13 +38,32 @@ def compare(
     to: Annotated[
         Path | None, typer.Option("--to", metavar="FOLDER", help="Where runs, table and plot are kept.")
     ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option("--against", metavar="NAME", help="The run, or `base`, that the others are compared with."),
+    ] = None,
     sets: Sets = None,
     as_json: AsJson = False,
 ) -> None:
     """Train each adapter with the same recipe and budget, each in a process of its own, and compare.
 
-    What is finished is kept: the same command goes on after Ctrl-C, and runs again what failed.
+    What is finished is kept: the same command goes on after Ctrl-C, and runs again what failed. With the folders of
+    finished runs nothing is trained: they are put beside each other, on the held-out rows of the first.
     """
+    given = {"--adapter": adapter, "--only": only, "--steps": steps, "--to": to, "--set": sets}
+    if any(path.is_dir() for path in what):
+        from tunesmith.console.compare_runs import compare_runs
+
+        _refuse([name for name, value in given.items() if value], "a recipe", "finished runs")
+        compare_runs(ctx.obj, what, against, as_json)
+        return
+    _refuse(["--against"] if against else [], "finished runs", "a recipe")
+    if len(what) > 1:
+        raise UsageError(
+            "several files are named: one recipe is compared, or the folders of runs",
+            fix="tunesmith compare RECIPE, or tunesmith compare RUN RUN",
+        )
+    recipe = what[0]
     from tunesmith.comparison.driver import compare as run_all
 
     changes = [*(sets or ()), *([f"compare.steps={steps}"] if steps is not None else [])]
@@ -51,6 +74,12 @@ def compare(
         _show(done)
     if all(method.error for method in done.methods):
         raise typer.Exit(next(method.error["exit_code"] for method in done.methods if method.error))
+
+
+def _refuse(options: list[str], meant: str, given: str) -> None:
+    """An option of the other use is an error, not a word without effect."""
+    if options:
+        raise UsageError(f"{', '.join(options)} is for {meant}, not for {given}", fix=f"Leave {options[0]} out.")
 
 
 def _show(done: Comparison) -> None:

@@ -60,19 +60,16 @@ def evaluate(
 
 
 def _measure(plan: Plan, stage: StagePlan, registry: Registry, artifact: Any) -> dict[str, Any]:
-    from tunesmith.artifact import load_artifact
-    from tunesmith.stage import evaluate as measure
+    from tunesmith.comparison.runs import measure_artifact
+    from tunesmith.held_out import measurable
     from tunesmith.stage import load_data
 
     with reporter() as talk:
         context = context_of(plan, talk, artifact.parent).with_(registry=registry)
         talk.phase("load data")
         data = load_data(stage, context)
-        talk.phase("load model")
-        adapted = load_artifact(artifact, registry, context)
-        talk.phase("evaluate")
-        with adapted.use() as model:
-            return measure(stage.evaluators, replace(adapted.handle, model=model), data, context)
+        stage = replace(stage, evaluators=measurable(stage, data, context))
+        return measure_artifact(artifact, data, stage, registry, context)
 
 
 def _evaluators(plan: Plan, stage: StagePlan, registry: Registry, names: Sequence[str]) -> tuple[Use, ...]:
