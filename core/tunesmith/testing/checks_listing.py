@@ -125,7 +125,8 @@ def _takes(component: Component, option: str, arguments: tuple[str, ...]) -> Non
     except ValueError:  # written in C: it cannot be asked
         return
     try:
-        extra = {"device": "cpu"} if option == "check" and "device" in signature.parameters else {}
+        known = {"device": "cpu", "evaluators": ()} if option == "check" else {}
+        extra = {name: value for name, value in known.items() if name in signature.parameters}
         signature.bind(*arguments, **extra)
     except TypeError as error:
         raise Failed(f"its {option} takes {signature}, but is called with ({', '.join(arguments)}): {error}") from error

@@ -289,3 +289,22 @@ trainer = {{ {trainer.replace('reward = "./reward.py:share", ', "")} }}
     first, second = logged(run.folder)[-2:]
     assert first["kl"] == pytest.approx(0.0, abs=1e-4), "the tuned model, and not the bare base, is the reference"
     assert second["kl"] != first["kl"]
+
+
+def test_the_best_reward_is_kept_and_ends_the_run_early_to_the_same_bits(runs):
+    """With the direction turned around the first measurement stays the best."""
+    settings = {"max_steps": 6, "save_steps": 6, "save_total_limit": 1, "eval_steps": 1, "greater_is_better": False}
+    settings |= {"early_stopping_patience": 2, "early_stopping_threshold": 9, "load_best_model_at_end": True}
+    run = runs.run(**settings)
+    result = run.results["main"]
+    lines = [json.loads(line) for line in (run.folder / "evaluations.jsonl").read_text().splitlines()]
+    rewards = [line["measures"]["reward"]["value"] for line in lines]
+    assert rewards == pytest.approx([line["reward"] for line in logged(run.folder)])
+    assert (result.training["steps"], result.training["total_steps"]) == (3, 6)  # no step is ahead by 9
+    best = 1 + rewards.index(min(rewards))
+    assert result.facts["kept_step"] == result.facts["best_step"] == best
+    assert {f"step-{best:06d}", "step-000003"} == {path.name for path in checkpoints(run.folder / "checkpoints")}
+    part = runs.house.stopped(2, *runs.sets(**settings))
+    runs.house.resume(part)
+    assert weights(part) == weights(run.folder)
+    assert [json.loads(line) for line in (part / "evaluations.jsonl").read_text().splitlines()] == lines

@@ -5,14 +5,14 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
 
 from tunesmith import RecipeError
 from tunesmith.errors import nearest
-from tunesmith_transformers import optimizers
+from tunesmith_transformers import best, optimizers
 from tunesmith_transformers.online.settings import OnlineSettings, ScoreSettings
 from tunesmith_transformers.settings import TrainingSettings
 
@@ -26,7 +26,7 @@ NAMED = {
 }
 
 
-def check(settings: OnlineSettings, folder: Path, device: str) -> Iterator[str]:
+def check(settings: OnlineSettings, folder: Path, device: str, evaluators: Sequence[str]) -> Iterator[str]:
     """Refuse a reward that is not there or lacks a setting, and say what the optimizer will be.
 
     Raises:
@@ -38,6 +38,7 @@ def check(settings: OnlineSettings, folder: Path, device: str) -> Iterator[str]:
             _check_function(reference, folder)
     _check_lists(settings, names)
     _check_named(settings, names)
+    best.check(settings, evaluators, own=("reward",))
     yield from optimizers.check(shared(settings), folder, device)
 
 

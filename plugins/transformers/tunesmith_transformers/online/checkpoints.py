@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -44,18 +44,19 @@ class Checkpoints:
         self.folder = context.stage_folder / "checkpoints"
         self.saved = 0
 
-    def save(self, step: int, progress: Mapping[str, Any]) -> None:
+    def save(self, step: int, progress: Mapping[str, Any], pinned: Sequence[Path] = ()) -> None:
         """Commit the state after `step`, once; before the first step there is nothing to keep.
 
         Args:
             progress: the run's own counters, JSON-ready.
+            pinned: checkpoints that stay whatever their age.
         """
         if step == self.saved:
             return
         self.context.sync()
         commit_folder(self.folder / f"step-{step:06d}", lambda folder: self._write(folder, step, progress))
         self.saved = step
-        rotate(self.folder, self.keep)
+        rotate(self.folder, self.keep, pinned)
 
     def restore(self) -> tuple[int, dict[str, Any]]:
         """The newest good checkpoint's step and counters, its tensors put back; 0 and none without one.
@@ -69,13 +70,18 @@ class Checkpoints:
         checkpoint.check_identity(folder, self.context.identity)
         self.context.reporter.say(f"going on from {folder.name}")
         content = checkpoint.read_state(folder)
-        for place, (name, part) in enumerate(self.parts.items()):
-            part.load_state(checkpoint.read_tensors(folder / _file(name, place)))
-            part.load_extra_state(content["parts"][name])
+        self.put_back(folder)
         checkpoint.load_optimizer(folder, self.optimizer)
         self.scheduler.load_state_dict(content["scheduler"])
         self.saved = int(content["step"])
         return self.saved, dict(content["progress"])
+
+    def put_back(self, folder: Path) -> None:
+        """What is trained, as a checkpoint holds it."""
+        extra = checkpoint.read_state(folder)["parts"]
+        for place, (name, part) in enumerate(self.parts.items()):
+            part.load_state(checkpoint.read_tensors(folder / _file(name, place)))
+            part.load_extra_state(extra[name])
 
     def _write(self, folder: Path, step: int, progress: Mapping[str, Any]) -> None:
         optimizer, rest = checkpoint.flatten_optimizer(self.optimizer.state_dict())

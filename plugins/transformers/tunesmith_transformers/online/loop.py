@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from tunesmith import Adapted, Context, Stopped, TrainResult, TunesmithError
+from tunesmith import Adapted, Context, Measure, Stopped, TrainResult, TunesmithError
 from tunesmith.guard import seed_everything
+from tunesmith_transformers.best import Best
 from tunesmith_transformers.online.answers import Answers
 from tunesmith_transformers.online.checkpoints import Checkpoints, Part
 from tunesmith_transformers.online.prompts import Order, Prompt
@@ -57,6 +58,9 @@ class Loop(ABC, Generic[Micro]):
         self.each = answers
         self.tokens = 0
         self.warned = False
+        self.best = Best(settings, context, {"reward": Measure(value=math.nan, better="higher")})
+        self.measuring = 0.0  # seconds between steps
+        self.rewards: list[float] = []  # the mean of each step since the last measurement
         self._settings = settings
 
     # --- what a method brings -----------------------------------------------------------------
@@ -112,6 +116,8 @@ class Loop(ABC, Generic[Micro]):
         step, earlier = checkpoints.restore()
         self.tokens = earlier.get("tokens", 0)
         self.warned = earlier.get("warned", False)
+        self.rewards = earlier.get("rewards", [])
+        self.best.load_state(earlier.get("best", {}))
         self.go_on(earlier)
         for adapted in updater.adapters:
             adapted.begin(updater.total)
@@ -119,7 +125,8 @@ class Loop(ABC, Generic[Micro]):
         context.reporter.say(f"{len(prompts)} prompts, {settings.batch_size} of them a step{each}; dropout is off")
         metrics: dict[str, float] = dict(earlier.get("metrics", {}))
         stopped: int | None = None
-        while step < total:
+        self._measure(step, total)  # where a signal came before it
+        while step < total and self.best.ended is None:
             seed = context.seed * 1_000_003 + step + 1
             seed_everything(seed)  # a step draws the same wherever the run was interrupted
             batch = [prompts[index] for index in order.of_step(step + 1) for _ in range(self.each)]
@@ -143,20 +150,48 @@ class Loop(ABC, Generic[Micro]):
             step += 1
             self.tokens += experience.tokens
             self.learned(experience)
+            self.rewards.append(float(scores.total.mean()))
             context.reporter.progress(step, total, metrics)
-            if context.stop or step == total or step % settings.save_steps == 0:
-                checkpoints.save(step, self._progress(metrics))
-            if context.stop and step < total:
+            better = self._measure(step, total)
+            if better or context.stop or step == total or step % settings.save_steps == 0:
+                checkpoints.save(step, self._progress(metrics), self.best.pinned(checkpoints.folder))
+            if context.stop and step < total and self.best.ended is None:
                 stopped = context.stop.signal_number
                 break
-        checkpoints.save(step, self._progress(metrics))
-        seconds = time.monotonic() - begun
+        checkpoints.save(step, self._progress(metrics), self.best.pinned(checkpoints.folder))
+        if stopped is None and (kept := self.best.chosen(checkpoints.folder, step)):
+            checkpoints.put_back(kept)
+        seconds = time.monotonic() - begun - self.measuring
         return TrainResult(
             steps=step, total_steps=total, metrics=metrics, seconds=seconds, tokens=self.tokens, stopped=stopped
         )
 
+    def _measure(self, step: int, total: int) -> bool:
+        """Measure after `step` where that is due; whether it is the best so far.
+
+        The reward is the mean over the steps since the last measurement, whose answers were drawn before their updates.
+        """
+        if not self.rewards or self.context.stop or not self.best.due(step, total):
+            return False
+        begun = time.monotonic()
+        mean = Measure(value=sum(self.rewards) / len(self.rewards), better="higher", n=len(self.rewards))
+        better = self.best.measure(step, self.policy, {"reward": mean})
+        if self.best.measured == step:
+            self.rewards.clear()
+        self.measuring += time.monotonic() - begun
+        return better
+
     def _progress(self, metrics: Mapping[str, float]) -> dict[str, Any]:
-        return {"tokens": self.tokens, "warned": self.warned, "metrics": dict(metrics), **self.counters()}
+        return {
+            "tokens": self.tokens,
+            "warned": self.warned,
+            "metrics": dict(metrics),
+            **self._kept(),
+            **self.counters(),
+        }
+
+    def _kept(self) -> dict[str, Any]:
+        return {"rewards": list(self.rewards), "best": self.best.state()}
 
     def _watch(self, experience: Experience[Micro], step: int) -> None:
         """Say once when many answers do not end."""

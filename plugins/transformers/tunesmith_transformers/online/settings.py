@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tunesmith import Ge, Gt, Settings
+from tunesmith_transformers.settings import EvaluationSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class ScoreSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OnlineSettings(ScoreSettings):
+class OnlineSettings(EvaluationSettings, ScoreSettings):
     """How answers are drawn and learned from. One step is one batch of answers and all its updates."""
 
     learning_rate: Annotated[float, Ge(0)] = 1e-5
