@@ -42,15 +42,17 @@ def ask_all(book: Book, judgments: Judgments) -> None:
             judgments.add(question, shown, None if said == "s" else read_order(said, len(shown)), book.seed)
 
 
-def _show(console: Console, question: Question, shown: Sequence[Choice], place: str) -> None:
+def _show(console: Console, question: Question, shown: Sequence[Choice], heading: str) -> None:
     console.print()
-    console.print(Rule(safe(place, "bold"), align="left", style="dim"))
+    console.print(Rule(safe(heading, "bold"), align="left", style="dim"))
     console.print(Padding(safe(in_words(question.prompt)), (0, 0, 1, 1)))
-    grid = Table.grid(padding=(0, 1, 1, 1))
+    grid = Table.grid(padding=(0, 1))
     grid.add_column(style="bold cyan", justify="right", no_wrap=True)
     grid.add_column(overflow="fold")
-    for number_, choice in enumerate(shown, 1):
-        grid.add_row(str(number_), safe("(nothing)", "dim") if not choice.text.strip() else safe(choice.text.strip()))
+    for number, choice in enumerate(shown, 1):
+        text = choice.text.strip()
+        grid.add_row(str(number), safe(text) if text else safe("(nothing)", "dim"))
+        grid.add_row("", "")
     console.print(grid)
 
 

@@ -219,6 +219,26 @@ def test_kto_refuses_what_it_cannot_learn_from(models, log, pairs, labels, promp
         kto(models, pairs(content, "unpaired-preference"), KtoSettings(), log)
 
 
+@pytest.mark.parametrize(
+    ("answers", "limit", "reason"),
+    [
+        (["7", "7"], None, "the same answer is wanted and unwanted"),
+        (["7" * 20 + "1", "7" * 20 + "2"], 8, "wanted and unwanted are identical after the cut at max_length = 8"),
+    ],
+)
+def test_kto_names_answers_that_are_wanted_and_unwanted(models, log, pairs, answers, limit, reason):
+    content = [{"prompt": f"{n}=", "completion": str(n), "label": n % 2 == 0} for n in range(8)]
+    content += [{"prompt": "q=", "completion": text, "label": not n} for n, text in enumerate(answers)]
+    log.ledger.read(len(content))
+    settings = KtoSettings(max_length=limit, max_steps=1)
+    with pytest.raises(DataError, match="2 of 10 rows .* would be lost"):
+        kto(models, pairs(content, "unpaired-preference"), settings, log)
+    assert {entry.row: entry.reason for entry in log.ledger.entries if entry.fate == "dropped"} == {
+        "8": reason,
+        "9": reason,
+    }
+
+
 def test_too_many_unusable_pairs_stop_the_run(models, log, pairs):
     with pytest.raises(DataError, match="1 of 9 rows .* would be lost") as error:
         train(models, log, pairs, [*rows(), {**ROW, "rejected": "2"}])

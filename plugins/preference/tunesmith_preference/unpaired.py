@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tunesmith import Adapted, Context, DataError, Dataset, TrainResult
+from tunesmith import Adapted, Context, DataError, Dataset, Ledger, TrainResult
 from tunesmith_preference import losses
 from tunesmith_preference.reference import Reference, known, limit_of, reference_of
 from tunesmith_preference.settings import KtoSettings
@@ -121,10 +121,11 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
         ledger=context.ledger,
         columns=policy.handle.columns,
     )
+    labels = {name: bool(row["label"]) for name, row in data.train}
+    encoded = without_contradictions(encoded, labels, limit, context.ledger)
     context.check_rows()
     context.facts["tokens"] = facts = contract(encoded, tokenizer)
     context.ledger.trained = len(encoded)
-    labels = {name: bool(row["label"]) for name, row in data.train}
     wanted = [labels[row.row] for row in encoded]
     _check_kinds(wanted)
     context.reporter.say(
@@ -159,6 +160,31 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
         group_by_length=settings.group_by_length,
     )
     return trainer.run()
+
+
+def without_contradictions(
+    encoded: Sequence[Encoded], labels: Mapping[str, bool], limit: int | None, ledger: Ledger
+) -> list[Encoded]:
+    """The answers without those that are wanted in one row and unwanted in another; these go to the ledger.
+
+    Args:
+        labels: by row, whether its answer is wanted.
+        limit: longest row, in tokens; two answers may be the same because they were cut there.
+        ledger: knows which were.
+    """
+    cut = {entry.row for entry in ledger.of("truncated")}
+    seen: dict[tuple[int, ...], set[bool]] = {}
+    for row in encoded:
+        seen.setdefault(row.ids, set()).add(labels[row.row])
+    kept = []
+    for row in encoded:
+        if len(seen[row.ids]) == 1:
+            kept.append(row)
+        elif row.row in cut:
+            ledger.drop(row.row, f"wanted and unwanted are identical after the cut at max_length = {limit}")
+        else:
+            ledger.drop(row.row, "the same answer is wanted and unwanted")
+    return kept
 
 
 def mismatched(encoded: Sequence[Encoded], limit: int | None) -> list[Encoded]:
