@@ -325,6 +325,22 @@ def test_stages_that_do_not_fit(sets: list[str], message: str, planned: Planning
     assert message in str(caught.value)
 
 
+def test_a_plan_says_where_models_stand_on_different_bases(planned: Planning) -> None:
+    def said(*sets: str) -> list[str]:
+        return [note["note"] for note in planned(DUO, *sets).stage("duo").notes()]
+
+    (note,) = said()
+    assert note == ("2 bases, each with weights of its own in memory: policy on toy:0; reward on toy:3")
+    assert said("stages.duo.models.reward.source=toy:0") == []
+    same = ("stages.duo.models.reward.source=toy:0", "stages.duo.models.value={source='toy:0', adapter={use='shift'}}")
+    assert said(*same) == []
+    (note,) = said(same[0], "stages.duo.models.policy.carry=merge", "stages.duo.adapter.use=shift")
+    assert note.endswith("policy on toy:0 with stage sft merged; reward on toy:0")
+    (note,) = said(same[0], "stages.duo.models.reward.quantizer.use=rough")
+    assert note.endswith("policy on toy:0; reward on toy:0 in rough")
+    assert planned(DUO).stage("duo").fingerprint == planned(DUO).stage("duo").fingerprint
+
+
 @pytest.mark.parametrize("name", ["../x", "a/b", "main", "a b", ".x", "é", ""])
 def test_a_stage_s_name_is_a_folder_s_name(name: str, planned: Planning) -> None:
     with pytest.raises(RecipeError, match="a stage cannot be called"):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from tunesmith.bases import apart
 from tunesmith.errors import MissingError, RecipeError, nearest
 from tunesmith.foresight import check_arguments, check_dense, check_taken, notes_of
 from tunesmith.guard import guarded
@@ -84,6 +85,8 @@ class Planner:
             evaluators=evaluators,
             exporters=self.each("exporter", table, "export", path),
         )
+        if note := apart(stage.roles, self.stages):
+            stage = replace(stage, trainer=replace(trainer, notes=(*trainer.notes, note)))
         earlier = {name: self.stages[name].fingerprint for name in stage.needs}
         return replace(stage, fingerprint=fingerprint(stage, self.seed, self.recipe.folder, earlier))
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from tunesmith.artifact import read_card
 from tunesmith.console.out import data_console, next_steps, number, safe, seconds, size
 from tunesmith.verdict import in_words
 
@@ -35,10 +36,15 @@ def show_run(folder: Path, stages: Mapping[str, Mapping[str, Any]]) -> None:
     run = shlex.quote(str(folder))
     evaluated = any(stage.get("after", {}).get("measures") for stage in stages.values())
     next_steps(
-        f"tunesmith chat {run}",
+        *([f"tunesmith chat {run}"] if _answers(stages) else []),
         *([f"tunesmith evaluate {run}"] if evaluated else []),
         "tunesmith runs",
     )
+
+
+def _answers(stages: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Whether the model of the last stage can answer; one with another head scores."""
+    return read_card(Path([*stages.values()][-1]["artifact"]))["line"]["head"] == "causal-lm"
 
 
 def _stage(console: Console, stage: Mapping[str, Any]) -> None:
