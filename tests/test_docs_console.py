@@ -195,6 +195,8 @@ def test_json_has_the_keys_that_the_page_names(call: Call) -> None:
     run, sets = "runs/recipe-001", ("--set", "trainer.max_steps=1")
     seen = set()
     Path("toy.toml").write_text(TOY)
+    space = "[search]\ntrials = 2\nspace = {trainer.rate = {low = 0.1, high = 0.9}}\n"
+    Path("search.toml").write_text(f'{TOY}adapter = {{use = "move"}}\n{space}')
     Path("pairs.txt").write_text("question|answer\n" * 8)
     for heading, *words in (
         ("data check RECIPE", "data", "check", "recipe.toml"),
@@ -203,6 +205,7 @@ def test_json_has_the_keys_that_the_page_names(call: Call) -> None:
         ("resume RUN", "resume", run),
         ("run RECIPE", "run", "recipe.toml", *sets),
         ("compare RECIPE", "compare", "toy.toml", "--adapter", "move"),
+        ("search RECIPE", "search", "search.toml"),
         ("runs [FOLDER]", "runs"),
         ("evaluate RUN", "evaluate", run, "--use", "perplexity"),
         ("chat RUN", "chat", run, "--prompt", "hi", "--max-new-tokens", "3"),

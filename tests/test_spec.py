@@ -96,6 +96,7 @@ def test_every_kind_is_known_by_its_name() -> None:
         "exporter",
         "launcher",
         "preset",
+        "searcher",
     ]
     assert list(KINDS) == kinds
     assert all(record.kind == name for name, record in KINDS.items())

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Model,
         Preset,
         Quantizer,
+        Searcher,
         Step,
         Trainer,
     )
@@ -90,6 +91,11 @@ class ComponentHooks:
     @hookspec
     def tunesmith_presets(self) -> Iterable[Preset]:
         """Yield presets: `factory(settings) -> dict`, a partial recipe."""
+        return ()
+
+    @hookspec
+    def tunesmith_searchers(self) -> Iterable[Searcher]:
+        """Yield searchers: `factory(space, settings, context) -> Study`, which proposes values of settings."""
         return ()
 
 
@@ -160,6 +166,7 @@ RECORD_HOOKS: dict[str, str] = {
     "tunesmith_exporters": "exporter",
     "tunesmith_launchers": "launcher",
     "tunesmith_presets": "preset",
+    "tunesmith_searchers": "searcher",
 }
 
 OBSERVER_HOOKS: tuple[str, ...] = tuple(name for name in vars(ObserverHooks) if name.startswith("tunesmith_"))

@@ -24,7 +24,7 @@ S = TypeVar("S", bound=Settings)
 #: What a stage may hold.
 STAGE_KEYS = ("model", "models", "data", "quantizer", "adapter", "trainer", "evaluate", "export")
 #: What only the top of a recipe may hold.
-TOP_KEYS = ("preset", "plugins", "run", "launcher", "stages", "compare")
+TOP_KEYS = ("preset", "plugins", "run", "launcher", "stages", "compare", "search")
 
 
 @dataclass(frozen=True, kw_only=True)

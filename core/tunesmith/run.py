@@ -148,8 +148,13 @@ def _execute(
         folder.event("done")
         folder.sync()
     except BaseException as error:
+        if isinstance(error, Stopped) and stop.signal_number not in (None, error.signal_number):
+            # an observer gave the run up, and a signal had come besides: whoever sent it waits for an answer
+            error = Stopped(
+                stop.signal_number, "stopped; what is committed stays", fix="`tunesmith resume RUN` goes on."
+            )
         _failed(folder, current, error, registry, reporter)
-        raise
+        raise error
     registry.notify("tunesmith_run_finished", reporter.warn, run=run)
     return run
 

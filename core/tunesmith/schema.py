@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from tunesmith.comparison.settings import CHANGEABLE, CompareSettings
 from tunesmith.recipe import STAGE_KEYS, RunSettings
 from tunesmith.registry import Entry, Registry
+from tunesmith.search.settings import SearchSettings
 from tunesmith.spec import Loader, Settings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -19,7 +20,15 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 TABLES = {"data": "loader", "quantizer": "quantizer", "adapter": "adapter", "trainer": "trainer"}
 LISTS = {"evaluate": "evaluator", "export": "exporter"}
 #: every key whose value names components -> their kind
-KEYS = {**TABLES, **LISTS, "steps": "step", "launcher": "launcher", "preset": "preset", "model": "model"}
+KEYS = {
+    **TABLES,
+    **LISTS,
+    "steps": "step",
+    "launcher": "launcher",
+    "preset": "preset",
+    "model": "model",
+    "search": "searcher",
+}
 
 Schema = dict[str, Any]
 
@@ -138,6 +147,7 @@ def recipe_schema(registry: Registry) -> Schema:
         "launcher": _ref("launcher.strict"),
         "stages": {"type": "object", "additionalProperties": _ref("stage")},
         "compare": _compare(tables["open"], definitions),
+        "search": _search(definitions),
         **dict.fromkeys(STAGE_KEYS, True),
     }
     return {
@@ -190,6 +200,17 @@ def _compare(changeable: Schema, definitions: Schema) -> Schema:
     for key, kind in (("general", "data"), ("measure", "evaluate")):
         properties[key] = {"description": properties[key]["description"], **_ref(f"{kind}.strict")}
     return described
+
+
+def _search(definitions: Schema) -> Schema:
+    """[search]: the engine's keys, with those of a searcher."""
+    own = _settings_schema(SearchSettings, "search", definitions)[0]["properties"]
+    found = []
+    for reference in definitions["search.open"]["anyOf"]:
+        if reference:
+            searcher = definitions[reference["$ref"].removeprefix("#/$defs/")]
+            found.append({**searcher, "properties": {**searcher["properties"], **own}, "required": ["space"]})
+    return {"anyOf": found} if found else {"not": {}}
 
 
 def _preset() -> Schema:

@@ -312,7 +312,14 @@ class Preset(Component):
     kind: ClassVar[str] = "preset"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Searcher(Component):
+    """Proposes values of a recipe's settings: `factory(space, settings, context) -> Study`."""
+
+    kind: ClassVar[str] = "searcher"
+
+
 KINDS: dict[str, type[Component]] = {
     record.kind: record
-    for record in (Loader, Step, Model, Quantizer, Adapter, Trainer, Evaluator, Exporter, Launcher, Preset)
+    for record in (Loader, Step, Model, Quantizer, Adapter, Trainer, Evaluator, Exporter, Launcher, Preset, Searcher)
 }

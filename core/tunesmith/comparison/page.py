@@ -26,14 +26,15 @@ def write(comparison: Comparison) -> None:
 def markdown(comparison: Comparison) -> str:
     """The table, the plot below it, and the machine, as Markdown."""
     columns = heads(comparison)
-    rows = [cells(comparison, method) for method in (*comparison.done, *comparison.undone)]
-    lines = [in_words(comparison), "", _row(columns), "| --- |" + " ---: |" * (len(columns) - 1)]
-    lines.extend(_row(row) for row in rows)
+    found = [cells(comparison, method) for method in (*comparison.done, *comparison.undone)]
+    lines = [in_words(comparison), "", row(columns), "| --- |" + " ---: |" * (len(columns) - 1)]
+    lines.extend(row(texts) for texts in found)
     lines.extend(["", f"![the same as a plot]({NAME}.svg)", "", _machine(comparison), ""])
     return "\n".join(lines)
 
 
-def _row(texts: list[str]) -> str:
+def row(texts: list[str]) -> str:
+    """One line of a Markdown table; what a cell holds is text."""
     return f"| {' | '.join(_escaped(text) for text in texts)} |"
 
 

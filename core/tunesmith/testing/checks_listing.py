@@ -22,6 +22,7 @@ from tunesmith.testing.result import HEAVY, CheckResult, Failed, explain, listed
 ARGUMENTS = {
     "loader": ("settings", "context"),
     "step": ("settings", "context"),
+    "searcher": ("space", "settings", "context"),
     "model": ("settings", "context", "head", "load_options"),
     "quantizer": ("settings", "context"),
     "adapter": ("handle", "settings", "context"),

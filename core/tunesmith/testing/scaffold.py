@@ -9,7 +9,14 @@ from string import Template
 
 from tunesmith.errors import UsageError, nearest
 from tunesmith.spec import NAME
-from tunesmith.testing import templates, templates_data, templates_model, templates_run, templates_step
+from tunesmith.testing import (
+    templates,
+    templates_data,
+    templates_model,
+    templates_run,
+    templates_search,
+    templates_step,
+)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,11 @@ KINDS: dict[str, Kind] = {
         templates_data.PRESET_SUMMARY,
         {"__init__.py": templates_data.PRESET_INIT},
         templates_data.PRESET_RECIPE,
+    ),
+    "searcher": Kind(
+        templates_search.SEARCHER_SUMMARY,
+        {"__init__.py": templates_search.SEARCHER_INIT, "study.py": templates_search.SEARCHER},
+        templates_search.SEARCHER_RECIPE,
     ),
 }
 
