@@ -26,10 +26,11 @@ if TYPE_CHECKING:
         UsageError,
     )
     from tunesmith.hooks import API_LEVEL, hookimpl
+    from tunesmith.labels import Labels
     from tunesmith.ledger import Ledger
     from tunesmith.records import Dataset, Records
     from tunesmith.registry import Registry
-    from tunesmith.results import Curve, Evaluation, Measure, Sample, TrainResult
+    from tunesmith.results import Curve, Evaluation, Matrix, Measure, Sample, Table, TrainResult
     from tunesmith.spec import (
         RECORD_COLUMNS,
         Adapter,
@@ -71,6 +72,7 @@ __all__ = [
     "Ge",
     "Gt",
     "Interval",
+    "Labels",
     "Launcher",
     "Le",
     "Ledger",
@@ -78,6 +80,7 @@ __all__ = [
     "Loader",
     "LockedError",
     "Lt",
+    "Matrix",
     "Measure",
     "MemoryExhausted",
     "MinLen",
@@ -102,6 +105,7 @@ __all__ = [
     "Step",
     "StopFlag",
     "Stopped",
+    "Table",
     "TrainResult",
     "Trainer",
     "TunesmithError",
@@ -131,10 +135,11 @@ _HOMES = {
         "UsageError",
     ),
     "tunesmith.hooks": ("API_LEVEL", "hookimpl"),
+    "tunesmith.labels": ("Labels",),
     "tunesmith.ledger": ("Ledger",),
     "tunesmith.records": ("Dataset", "Records"),
     "tunesmith.registry": ("Registry",),
-    "tunesmith.results": ("Curve", "Evaluation", "Measure", "Sample", "TrainResult"),
+    "tunesmith.results": ("Curve", "Evaluation", "Matrix", "Measure", "Sample", "Table", "TrainResult"),
     "tunesmith.spec": (
         "RECORD_COLUMNS",
         "Adapter",

@@ -14,6 +14,7 @@ from typing import Any
 
 from tunesmith.dense import refuse_packed
 from tunesmith.errors import DataError, TunesmithError
+from tunesmith.labels import Labels
 from tunesmith.records import Dataset
 
 WEIGHTS = "adapter.safetensors"
@@ -49,7 +50,9 @@ class ModelHandle:
         notes: what was decided while loading and should be said (dtype, pad token, ...).
         columns: what the model takes in every batch besides tokens, by name.
         with_head: `with_head(handle, head, seed)` gives the same base model under another head, whose weights are
-            drawn by the seed; None where the source cannot.
+            drawn by the seed, with an output for each of `handle.labels` where the head has labels; None where the
+            source cannot.
+        labels: what a head for labels tells apart, in the order of its outputs; None for other heads.
     """
 
     model: Any
@@ -62,6 +65,7 @@ class ModelHandle:
     notes: tuple[str, ...] = ()
     columns: Mapping[str, Column] = field(default_factory=dict)
     with_head: Callable[[ModelHandle, str, int], ModelHandle] | None = None
+    labels: Labels | None = None
 
     def must_be_dense(self, what: str, names: Collection[str] | None = None) -> None:
         """Refuse what cannot be done to quantized weights.

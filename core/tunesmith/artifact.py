@@ -18,6 +18,7 @@ from tunesmith.adapted import Adapted, ModelHandle, ModuleAdapted, Quantization
 from tunesmith.context import Context
 from tunesmith.errors import DataError, PluginError, RecipeError
 from tunesmith.guard import guarded, seed_everything, wrong_type
+from tunesmith.labels import Labels
 from tunesmith.plan import RolePlan, Use
 from tunesmith.recipe import Recipe, check_settings
 from tunesmith.registry import Registry
@@ -33,6 +34,7 @@ class Line:
 
     Args:
         folder: where relative paths in the settings start.
+        labels: what the head tells apart, where it is one for labels.
     """
 
     head: str
@@ -41,6 +43,7 @@ class Line:
     quantizer: Use | None = None
     adapter: Use | None = None
     parent: Path | None = None
+    labels: Labels | None = None
 
     def describe(self) -> dict[str, Any]:
         """The line as JSON-ready data."""
@@ -50,6 +53,7 @@ class Line:
             "folder": str(self.folder),
             **{name: use.describe() for name, use in uses.items() if use},
             **({"parent": PARENT} if self.parent else {}),
+            **({"labels": self.labels.describe()} if self.labels else {}),
         }
 
 
@@ -83,7 +87,8 @@ def read_line(artifact: Path, registry: Registry) -> Line:
         settings = check_settings(entry.component.settings, described["settings"], recipe, (kind,))
         uses[kind] = Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings)
     parent = artifact / PARENT if line.get("parent") else None
-    return Line(line["head"], Path(line["folder"]), uses["model"], uses["quantizer"], uses["adapter"], parent)
+    labels = Labels.read(line["labels"]) if line.get("labels") else None
+    return Line(line["head"], Path(line["folder"]), uses["model"], uses["quantizer"], uses["adapter"], parent, labels)
 
 
 def read_card(artifact: Path) -> dict[str, Any]:
@@ -96,6 +101,8 @@ def read_card(artifact: Path) -> dict[str, Any]:
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         texts = [card["line"]["head"], card["line"]["folder"], card["base"]["digest"]]
+        if labels := card["line"].get("labels"):
+            texts += labels["names"]
         for kind in ("model", "quantizer", "adapter"):
             if use := card["line"].get(kind):
                 texts.append(use["name"])
@@ -119,7 +126,7 @@ def load_base(line: Line, registry: Registry, context: Context, *, dense: bool =
     Args:
         dense: leave quantizers out, that of a merged parent too.
     """
-    context = context.with_(folder=line.folder)
+    context = context.with_(folder=line.folder, labels=line.labels)
     quantizer = None if dense else line.quantizer
     if line.parent is not None:
         earlier = read_line(line.parent, registry)
@@ -153,7 +160,7 @@ def load_base(line: Line, registry: Registry, context: Context, *, dense: bool =
                 handle = replace(quantization.after_load(handle), quantized=quantization.name)
     for parameter in handle.model.parameters():
         parameter.requires_grad_(False)
-    return handle
+    return replace(handle, labels=line.labels)
 
 
 def _parent(artifact: Path, line: Line, registry: Registry, context: Context, *, dense: bool) -> Adapted:
@@ -181,14 +188,14 @@ def _headed(handle: ModelHandle, line: Line, context: Context) -> ModelHandle:
     Raises:
         PluginError: its source cannot change heads.
     """
-    if handle.head == line.head:
+    if handle.head == line.head and handle.labels == line.labels:
         return handle
     if handle.with_head is None:
         raise PluginError(
             f"the model of {line.parent} has a {handle.head!r} head, and its source cannot make it a {line.head!r} one",
             fix="Name the model's source in this stage instead of the earlier stage.",
         )
-    return handle.with_head(handle, line.head, context.seed)
+    return handle.with_head(replace(handle, labels=line.labels), line.head, context.seed)
 
 
 def adapt(handle: ModelHandle, use: Use | None, context: Context) -> Adapted:

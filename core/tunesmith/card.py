@@ -16,6 +16,7 @@ def model_card(stage: StagePlan, result: StageResult, adapted: Adapted) -> str:
     """A model card in the hub's form: what it is, what it was trained on, what was measured."""
     role = stage.main_role
     adapter = role.adapter.component.name if role.adapter else "continued"
+    labels = adapted.handle.labels
     lines = [
         "---",
         "library_name: tunesmith",
@@ -26,6 +27,11 @@ def model_card(stage: StagePlan, result: StageResult, adapted: Adapted) -> str:
         "",
         f"`{adapter}` on `{adapted.handle.source}`, trained with `{stage.trainer.component.name}` for "
         f"{result.training.get('steps')} steps on {result.ledger.get('trained')} rows.",
+        *(
+            ["", f"It tells apart {len(labels)} labels: {', '.join(f'`{name}`' for name in labels.names)}."]
+            if labels
+            else []
+        ),
         "",
         "| measure | before | after | 95 % interval | rows |",
         "| --- | --- | --- | --- | --- |",

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tunesmith.errors import DataError, Stopped
+from tunesmith.labels import Labels
 from tunesmith.ledger import Ledger
 from tunesmith.places import cache_folder as cache_folder
 from tunesmith.places import config_folder as config_folder
@@ -120,6 +121,7 @@ class Context:
         prepare: for a loader: takes rows as they were read, and gives those that the recipe's steps leave. A loader
             that does not call it has the rows prepared that it returns.
         sources: for a loader that combines others: loads each, by name.
+        labels: what the head of the model that is loaded shall tell apart; None for heads without labels.
     """
 
     seed: int = 42
@@ -141,6 +143,7 @@ class Context:
     held_out: HeldOut | None = None
     prepare: Callable[[Iterable[Row]], Iterator[Row]] = iter
     sources: Mapping[str, Callable[[], Dataset]] = field(default_factory=dict)
+    labels: Labels | None = None
 
     def with_(self, **changes: Any) -> Context:
         """A copy with some fields changed."""

@@ -21,7 +21,7 @@ from tunesmith.ledger import Ledger
 from tunesmith.plan import StagePlan, Use
 from tunesmith.records import Dataset, Records
 from tunesmith.registry import Registry
-from tunesmith.results import Curve, Evaluation, Measure, Sample
+from tunesmith.results import Curve, Evaluation, Matrix, Measure, Sample, Table
 from tunesmith.spec import Evaluator
 
 Measures = Mapping[str, Measure]
@@ -62,10 +62,13 @@ class HeldOut:
 
 
 def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context: Context) -> dict[str, Any]:
-    """Run evaluators: `{"measures": {name: {...}}, "samples": [...]}`, and `"curves"` if any, as plain data."""
+    """Run evaluators: `{"measures": {name: {...}}, "samples": [...]}` as plain data.
+
+    What else there is to print and to draw stands under `"curves"`, `"tables"` and `"matrices"`.
+    """
     measures: dict[str, Any] = {}
     samples: list[Any] = []
-    curves: list[Any] = []
+    shown: dict[str, list[Any]] = {"curves": [], "tables": [], "matrices": []}
     for use in uses:
         seed_everything(context.seed)
         try:
@@ -82,7 +85,13 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
             found = Evaluation(measures=dict(found))
         if not isinstance(found, Evaluation):
             raise wrong_type(use, "Evaluation or a mapping of Measure", found)
-        expected = ((Measure, found.measures.values()), (Sample, found.samples), (Curve, found.curves))
+        expected = (
+            (Measure, found.measures.values()),
+            (Sample, found.samples),
+            (Curve, found.curves),
+            (Table, found.tables),
+            (Matrix, found.matrices),
+        )
         for kind, records in expected:
             for made in records:
                 if not isinstance(made, kind):
@@ -91,9 +100,10 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
             key = name if name not in measures else f"{use.component.name}/{name}"
             measures[key] = asdict(measure)
         samples.extend(asdict(sample) for sample in found.samples)
-        curves.extend(asdict(curve) for curve in found.curves)
+        for name, listed in shown.items():
+            listed.extend(asdict(record) for record in getattr(found, name))
     # through JSON, so that what is kept in memory equals what a resumed run reads
-    content = {"measures": measures, "samples": samples, **({"curves": curves} if curves else {})}
+    content = {"measures": measures, "samples": samples, **{name: listed for name, listed in shown.items() if listed}}
     return json.loads(json.dumps(content))
 
 

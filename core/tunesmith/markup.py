@@ -30,7 +30,7 @@ def element(name: str, /, *children: Any, **attributes: Any) -> Html:
         for key, value in attributes.items()
         if value is not None
     )
-    if name in _EMPTY:
+    if name in _EMPTY and not children:
         return Html(f"<{name}{written}/>")
     return Html(f"<{name}{written}>{joined(children)}</{name}>")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Protocol
@@ -90,7 +91,7 @@ class Preparation:
         for row in rows:
             numbers[row.part].append(spool.add(row.name, row.values, row.history))
         train, validation = (spool.records(numbers[part]) for part in ("train", "validation"))
-        return Dataset(type=data.type, train=train, validation=validation, recognised=data.recognised)
+        return replace(data, train=train, validation=validation)
 
     def new_name(self, row: Row) -> str:
         """A name for a further row made of `row`."""

@@ -62,13 +62,15 @@ class Dataset:
     """What a loader returns.
 
     `type` is one of TRL's record types (`RECORD_COLUMNS`); `recognised` says how the input was
-    understood, for the console.
+    understood, for the console. `labels` names the labels in the order in which a head shall have them, where the
+    loader knows it; else they are those of the training rows, sorted.
     """
 
     type: RecordType
     train: Records
     validation: Records = field(default_factory=lambda: Records([], []))
     recognised: str = ""
+    labels: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.type not in RECORD_COLUMNS:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.chart import bar_chart, line_chart
+from tunesmith.heatmap import heatmap
 from tunesmith.ledger import SHOWN
 from tunesmith.markup import Html, element, joined, pairs, table
 from tunesmith.verdict import in_words
@@ -59,6 +60,8 @@ def stage_section(
     for name, part in (
         ("Measures", _measures(before.get("measures", {}), after.get("measures", {}))),
         ("Curves", _curves(before.get("curves", []), after.get("curves", []))),
+        ("Matrices", _matrices(before.get("matrices", []), after.get("matrices", []))),
+        ("Tables", _tables(after.get("tables", []))),
         ("Answers", _samples(before.get("samples", []), after.get("samples", []))),
         ("Training", _charts(metrics)),
         ("Data", joined([_ledger(result.get("ledger", {}), place), _bars(histograms)])),
@@ -154,6 +157,30 @@ def _curves(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, An
         for curve in curves:
             points, ideal = ([(x, y) for x, y in curve[key]] for key in ("points", "ideal"))
             drawn.append(line_chart(f"{curve['name']}, {label}", points, curve["x"], ideal))
+    return joined(drawn)
+
+
+def _matrices(before: Sequence[Mapping[str, Any]], after: Sequence[Mapping[str, Any]]) -> Html:
+    """The counts that evaluators gave, before and after."""
+    drawn = []
+    for label, matrices in (("before", before), ("after", after)):
+        for found in matrices:
+            axes = (found["x"], found["y"], found["columns"], found["rows"], found["values"])
+            drawn.append(heatmap(f"{found['name']}, {label}", *axes))
+    return joined(drawn)
+
+
+def _tables(tables: Sequence[Mapping[str, Any]]) -> Html:
+    """The figures that evaluators gave after training, a table each; a column of numbers is set as one."""
+    drawn = []
+    for found in tables:
+        columns = zip(found["heads"], zip(*found["rows"], strict=True), strict=True) if found["rows"] else ()
+        numeric = [head for head, values in columns if not any(isinstance(value, str) for value in values)]
+        rows = [
+            [_plain(value) if not isinstance(value, int) else f"{value:,}" for value in row] for row in found["rows"]
+        ]
+        summary = element("summary", f"{found['name']}, after")
+        drawn.append(element("details", summary, table(found["heads"], rows, numeric=numeric), open="open"))
     return joined(drawn)
 
 

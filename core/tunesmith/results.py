@@ -50,12 +50,52 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Table:
+    """Figures in rows that the report prints."""
+
+    name: str
+    """Its title."""
+    heads: tuple[str, ...]
+    """The names of its columns; the first one's values name the rows."""
+    rows: tuple[tuple[str | int | float, ...], ...]
+    """As many values a row as there are columns."""
+
+    def __post_init__(self) -> None:
+        if any(len(row) != len(self.heads) for row in self.rows):
+            raise ValueError(f"table {self.name!r}: every row must have {len(self.heads)} values")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matrix:
+    """Counts of pairs that the report draws, such as labels and what was predicted for them."""
+
+    name: str
+    """Its title."""
+    x: str
+    """What its columns are."""
+    y: str
+    """What its rows are."""
+    columns: tuple[str, ...]
+    """The columns' names, from left to right."""
+    rows: tuple[str, ...]
+    """The rows' names, from top to bottom."""
+    values: tuple[tuple[int, ...], ...]
+    """A row of counts for each of `rows`."""
+
+    def __post_init__(self) -> None:
+        if len(self.values) != len(self.rows) or any(len(row) != len(self.columns) for row in self.values):
+            raise ValueError(f"matrix {self.name!r}: {len(self.rows)} rows of {len(self.columns)} counts are expected")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """What an evaluator returns: measures by name, some samples to look at, and curves to draw."""
+    """What an evaluator returns: measures by name, some samples to look at, and what the report prints and draws."""
 
     measures: dict[str, Measure]
     samples: tuple[Sample, ...] = ()
     curves: tuple[Curve, ...] = ()
+    tables: tuple[Table, ...] = ()
+    matrices: tuple[Matrix, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

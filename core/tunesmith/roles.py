@@ -19,6 +19,7 @@ from tunesmith.context import Context
 from tunesmith.dense import sizes
 from tunesmith.errors import PluginError, TunesmithError
 from tunesmith.guard import guarded
+from tunesmith.labels import LABEL_HEADS, labels_of
 from tunesmith.plan import RolePlan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
@@ -87,6 +88,11 @@ def load_roles(
     roles = Roles()
     own = {name: role for name, role in stage.roles.items() if role.shares is None}
     lines = {name: artifact.line_of_role(role, context.folder, artifacts, registry) for name, role in own.items()}
+    labels = labels_of(data)
+    lines = {
+        name: replace(line, labels=line.labels or labels) if line.head in LABEL_HEADS else line
+        for name, line in lines.items()
+    }
     loaded: dict[str, Adapted] = {}
     for names in _with_one_base(stage, lines):
         loader = _Loader(stage, lines, artifacts, registry, context)

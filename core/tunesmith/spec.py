@@ -26,6 +26,8 @@ RecordType = Literal[
     "unpaired-preference",  # prompt + completion + label
     "prompt",  # prompt
     "text-label",  # text + label
+    "text-labels",  # text + labels: any number of them
+    "tokens-tags",  # tokens + tags: one label a token
 ]
 
 Head = Literal["causal-lm", "scalar", "sequence-labels", "token-labels", "none"]
@@ -39,6 +41,8 @@ RECORD_COLUMNS: dict[str, tuple[str, ...]] = {
     "unpaired-preference": ("prompt", "completion", "label"),
     "prompt": ("prompt",),
     "text-label": ("text", "label"),
+    "text-labels": ("text", "labels"),
+    "tokens-tags": ("tokens", "tags"),
 }
 
 

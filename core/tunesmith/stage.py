@@ -20,6 +20,7 @@ from tunesmith.folder import RunFolder, now
 from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.held_out import HeldOut, digest_of, held_out, measurable
 from tunesmith.held_out import evaluate as evaluate
+from tunesmith.labels import LABEL_HEADS, check_labels
 from tunesmith.memory import peak_memory
 from tunesmith.paired import compare_measures
 from tunesmith.plan import SINGLE, Plan, StagePlan, Use
@@ -176,6 +177,7 @@ class StageRun:
     def _commit(self, adapted: Adapted) -> None:
         role = self.stage.main_role
         line = artifact.line_of_role(role, self.context.folder, self.artifacts, self.registry)
+        line = replace(line, labels=adapted.handle.labels)
         card = {
             "run": self.folder.path.name,
             "stage": self.stage.name,
@@ -249,6 +251,8 @@ def load_data(stage: StagePlan, context: Context, watch: Watch | None = None) ->
             raise DataError(
                 "the recipe evaluates, but no rows are held out", fix="Set `validation = 0.1` (or a file) in [data]."
             )
+    if trainer.roles[0].head in LABEL_HEADS:
+        check_labels(data, context)
     return data
 
 
