@@ -7,10 +7,11 @@ import math
 import pytest
 
 from tunesmith import Context, Dataset, RecipeError, Records
+from tunesmith.calibration import Bin, expected_error
 from tunesmith.report_stage import stage_section
 from tunesmith_reward import accuracy
 from tunesmith_reward.accuracy import evaluate
-from tunesmith_reward.calibration import Bin, expected_error, reliability
+from tunesmith_reward.calibration import reliability
 from tunesmith_reward.settings import RewardAccuracySettings
 from tunesmith_transformers.heads import with_head
 
@@ -23,7 +24,7 @@ def test_pairs_are_binned_by_confidence():
     ahead = [logit(0.9)] * 9 + [-logit(0.9)] + [logit(0.75)] * 3 + [-logit(0.75)] + [0.0]
     bins = reliability(ahead, 3)
     expected = [Bin(1, 0.5, 0.5), Bin(4, 0.75, 0.75), Bin(10, 0.9, 0.9)]
-    assert [item.pairs for item in bins] == [item.pairs for item in expected]
+    assert [item.count for item in bins] == [item.count for item in expected]
     for found, wanted in zip(bins, expected, strict=True):
         assert (found.confidence, found.accuracy) == pytest.approx((wanted.confidence, wanted.accuracy))
     assert expected_error(bins) == pytest.approx(0)

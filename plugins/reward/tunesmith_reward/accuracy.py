@@ -7,8 +7,9 @@ import math
 import torch
 
 from tunesmith import Context, Curve, Dataset, Evaluation, Measure, ModelHandle, RecipeError
+from tunesmith.calibration import expected_error
 from tunesmith.stats import bootstrap_mean
-from tunesmith_reward.calibration import expected_error, reliability, rightly
+from tunesmith_reward.calibration import reliability, rightly
 from tunesmith_reward.settings import RewardAccuracySettings
 from tunesmith_transformers.batching import by_length
 from tunesmith_transformers.heads import scores
