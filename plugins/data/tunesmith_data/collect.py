@@ -13,7 +13,9 @@ from typing import Any
 
 from tunesmith import Context, DataError, Dataset, RecipeError, Records, Row, Spool
 from tunesmith.errors import nearest
+from tunesmith.labels import LABEL_COLUMNS
 from tunesmith_data.formats import FORMATS, Unusable, convert, recognise, title_of
+from tunesmith_data.labelled import named, split_lists
 from tunesmith_data.pairs import as_assistant, as_user
 from tunesmith_data.rankings import expanded
 from tunesmith_data.raw import Raw
@@ -61,7 +63,8 @@ def collect(
     kind = FORMATS[name].type
     if kind != "preference":
         parts = waiting.spool.records(train), waiting.spool.records(validation)
-        return Dataset(type=kind, train=parts[0], validation=parts[1], recognised=said)
+        labels = settings.label_names if kind in LABEL_COLUMNS else ()
+        return Dataset(type=kind, train=parts[0], validation=parts[1], recognised=said, labels=labels)
     # a ranking's pairs, and a pair's two answers, stay on one side of the split
     kind = "unpaired-preference" if settings.pairs == "unpaired" else kind
     pairs = [_expanded(waiting.spool.records(numbers), settings, context) for numbers in (train, validation)]
@@ -98,7 +101,7 @@ class _Waiting:
         self.groups: list[str] = []  # of each row, when the settings name a column of groups
         self.chat = settings.conversational or settings.system is not None
         self.listed = self.plain = False
-        if self.chat and self.form.type in ("text", "text-label"):
+        if self.chat and self.form.type in ("text", *LABEL_COLUMNS):
             option = "system" if settings.system is not None else "conversational"
             raise RecipeError(
                 f"`{option}` does not apply: {self.form.type!r} rows are no conversations",
@@ -108,7 +111,8 @@ class _Waiting:
     def take(self, row: Row) -> None:
         """Convert a row and keep it, or drop it with the reason."""
         try:
-            values = convert(row.values, self.form.name)[1]
+            separated = split_lists(row.values, self.settings.label_separator)
+            values = named(convert(separated, self.form.name)[1], self.form.type, self.settings.label_names)
             values.update(_kept(row.values, self.settings.keep))
             group = _group(row.values, self.settings.group) if self.settings.group is not None else ""
         except Unusable as error:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith.spec import RecordType
+from tunesmith_data.labelled import text_label, text_labels, tokens_tags
 from tunesmith_data.messages import conversation
 from tunesmith_data.pairs import preference, prompt_and_completion, prompt_only
 from tunesmith_data.rankings import ranking
-from tunesmith_data.values import Unusable, clean, get, label, text, verdict
+from tunesmith_data.values import Unusable, clean, get, text, verdict
 
 __all__ = ["FORMATS", "Format", "Unusable", "convert", "recognise", "title_of"]
 
@@ -69,10 +70,6 @@ def _text(row: Row) -> dict[str, Any]:
     return {"text": text(row, "text")}
 
 
-def _text_label(row: Row) -> dict[str, Any]:
-    return {"text": text(row, "text"), "label": label(row)}
-
-
 _ALL = (
     Format("ranking", "ranking (prompt, answers, perhaps scores)", "preference", ("prompt", "answers"), ranking),
     Format("preference", "preference (prompt, chosen, rejected)", "preference", ("chosen", "rejected"), preference),
@@ -99,7 +96,9 @@ _ALL = (
         ("instruction", "output"),
         _alpaca,
     ),
-    Format("text-label", "labelled text (text, label)", "text-label", ("text", "label"), _text_label),
+    Format("text-label", "labelled text (text, label)", "text-label", ("text", "label"), text_label),
+    Format("text-labels", "text with several labels (text, labels)", "text-labels", ("text", "labels"), text_labels),
+    Format("tokens-tags", "tagged words (tokens, tags)", "tokens-tags", ("tokens", "tags"), tokens_tags),
     Format("text", "plain text (text)", "text", ("text",), _text),
     Format("prompt", "prompts only (prompt)", "prompt", ("prompt",), prompt_only),
 )

@@ -19,6 +19,8 @@ FormatName = Literal[
     "sharegpt",
     "alpaca",
     "text-label",
+    "text-labels",
+    "tokens-tags",
     "text",
     "prompt",
 ]
@@ -60,6 +62,11 @@ class RowSettings(SplitSettings):
     group: Annotated[str, MinLen(1)] | None = None
     """A column whose equal values stay on one side of the split, such as a customer or a document. A row without a
     value there is dropped. It need not be kept."""
+    label_names: tuple[str, ...] = ()
+    """Names of the labels, in the order in which a model shall have them. A whole number in the rows is then a place
+    among them, counted from 0, and a row with another label is dropped. Empty: the labels are what the rows say."""
+    label_separator: Annotated[str, MinLen(1)] | None = None
+    """What stands between the labels, tokens or tags of a row where they are one text, as in CSV: ";" or " "."""
     duplicates: Literal["drop", "keep"] = "drop"
     """What to do with a row whose content appeared before. Kept duplicates stay on one side of the split."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -54,18 +53,6 @@ def clean(value: Any, what: str) -> str:
         value.encode("utf-8")
     except UnicodeEncodeError:
         raise Unusable(f"{what} holds a lone surrogate") from None
-    return value
-
-
-def label(row: Mapping[str, Any]) -> str | int | float | bool:
-    """A class: text, a number or a boolean."""
-    value = get(row, "label")
-    if isinstance(value, str):
-        return clean(value, "'label'")
-    if not isinstance(value, (bool, int, float)):
-        raise Unusable(f"'label' is {kind(value)}, not text or a number")
-    if isinstance(value, float) and not math.isfinite(value):
-        raise Unusable("'label' is not a finite number")
     return value
 
 
