@@ -11,8 +11,10 @@ from typing import Any
 
 from tunesmith import Context, DataError, ModelHandle
 from tunesmith.guard import OUT_OF_MEMORY
+from tunesmith.labels import LABEL_HEADS, Labels
 from tunesmith.store import sha256_file
 from tunesmith_transformers.claims import place
+from tunesmith_transformers.pooled import chosen_pooling
 from tunesmith_transformers.quantized import check_trainable, keep_layout
 from tunesmith_transformers.settings import ModelSettings
 
@@ -45,7 +47,9 @@ def load(
     from safetensors import SafetensorError
 
     quiet()
-    tokenizer, notes = load_tokenizer(folder, settings, context)
+    tokenizer, notes = load_tokenizer(folder, settings, context, head)
+    pooling, note = chosen_pooling(folder, settings.pooling, head)
+    notes += [note] * bool(note)
     device = choose_device(context.device)
     options = dict(load_options)
     dtype = options.pop("dtype", None) or choose_dtype(settings.dtype, device)
@@ -54,18 +58,24 @@ def load(
     quantized = check_trainable(folder, options)
     if quantized or "quantization_config" in options:
         options.setdefault("device_map", {"": device})  # Transformers would take a GPU even where the CPU is asked for
-    if head == "scalar":
-        options["num_labels"] = 1
     if settings.attention:
         options["attn_implementation"] = settings.attention
-    from tunesmith_transformers.heads import no_class, with_head
+    from tunesmith_transformers.heads import class_of, head_config, no_class, own_labels, redraw_head, with_head
 
     try:
         with torch.random.fork_rng():
             torch.manual_seed(context.seed)  # a head that the files lack is drawn
-            model, report = getattr(transformers, HEADS[head]).from_pretrained(
-                folder, dtype=dtype, output_loading_info=True, **options
+            config = transformers.AutoConfig.from_pretrained(folder)
+            own = own_labels(config)
+            config = head_config(config, head, context.labels, pooling)
+            kind = class_of(head, config, pooling)
+            if head in LABEL_HEADS:  # a head for other labels than these is replaced below
+                options["ignore_mismatched_sizes"] = True
+            model, report = kind.from_pretrained(
+                folder, config=config, dtype=dtype, output_loading_info=True, **options
             )
+            if head in LABEL_HEADS and own != context.labels and redraw_head(model, report["missing_keys"]):
+                notes.append(f"the model's own head tells other labels apart{_few(own)}: a new one is drawn")
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
             raise  # the machine's limit, not the folder's fault
@@ -76,7 +86,7 @@ def load(
             where=str(folder),
             fix="Check that the folder is whole and of a model that this version of Transformers knows.",
         ) from error
-    _check_whole(model, head, report["missing_keys"], folder)
+    _check_whole(model, head, (*report["missing_keys"], *_names(report["mismatched_keys"])), folder)
     if "device_map" in options:
         keep_layout(model)
     elif device != "cpu":
@@ -93,18 +103,36 @@ def load(
         source=settings.source,
         digest=digest.hexdigest(),
         head=head,
-        max_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        max_length=longest(model.config, tokenizer, head),
         quantized=quantized,
         notes=tuple(notes),
         with_head=with_head,
+        labels=context.labels if head in LABEL_HEADS else None,
     )
 
 
-def load_tokenizer(folder: Path, settings: ModelSettings, context: Context) -> tuple[Any, list[str]]:
+def longest(config: Any, tokenizer: Any, head: str) -> int | None:
+    """Positions that a model takes, in tokens; None for no limit.
+
+    Under a head for labels the tokenizer's own limit holds too: RoBERTa's positions begin behind its pad token, so that
+    two of those in its configuration are none.
+    """
+    limit = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if head in LABEL_HEADS and limit is not None:
+        return min(limit, tokenizer.model_max_length)
+    return limit
+
+
+def load_tokenizer(
+    folder: Path, settings: ModelSettings, context: Context, head: str = "none"
+) -> tuple[Any, list[str]]:
     """The tokenizer of a folder, with a pad token, and notes on what had to be decided.
 
+    Args:
+        head: the model's; a tokenizer of an encoder has no end token, and a head for labels needs none.
+
     Raises:
-        DataError: there is none, or it has neither a pad nor an end token.
+        DataError: there is none, or it lacks the end token or the pad token that is needed.
     """
     from transformers import AutoTokenizer
 
@@ -120,11 +148,18 @@ def load_tokenizer(folder: Path, settings: ModelSettings, context: Context) -> t
             fix="Copy the tokenizer's files of the same model into the folder again.",
         ) from error
     notes = []
-    if tokenizer.eos_token_id is None:
+    encoder = tokenizer.eos_token_id is None and tokenizer.sep_token_id is not None
+    if tokenizer.eos_token_id is None and (not encoder or head in ("causal-lm", "scalar")):
         raise DataError(
             f"the tokenizer in {folder} has no end token (eos_token)",
             where=str(folder),
             fix="Name one in tokenizer_config.json: without it the model cannot learn to stop.",
+        )
+    if tokenizer.pad_token_id is None and encoder:
+        raise DataError(
+            f"the tokenizer in {folder} has no pad token",
+            where=str(folder),
+            fix="Name one in tokenizer_config.json.",
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -178,6 +213,18 @@ def quiet() -> None:
     # bitsandbytes misses a kernel that has no backward pass and is never used here: the layout that it takes is off
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"(transformers|peft|trl|accelerate)\.")
+
+
+def _few(labels: Labels | None) -> str:
+    """The first of some labels, for a note."""
+    if labels is None:
+        return ""
+    return f" ({', '.join(labels.names[:3])}{', ...' if len(labels) > 3 else ''})"
+
+
+def _names(mismatched: Iterable[Any]) -> list[str]:
+    """Names of tensors whose shape differs from the model's; Transformers tells the shapes too."""
+    return [item if isinstance(item, str) else item[0] for item in mismatched]
 
 
 def _architecture(folder: Path) -> str:

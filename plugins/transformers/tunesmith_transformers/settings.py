@@ -21,6 +21,9 @@ class ModelSettings(Settings):
     """Attention implementation (sdpa, eager, flash_attention_2, ...); None leaves Transformers' choice."""
     chat_template: Path | None = None
     """A Jinja file that replaces the tokenizer's chat template."""
+    pooling: Literal["auto", "native", "cls", "mean", "last"] = "auto"
+    """What sums up a text under a head for labels: its first token, the mean of all, or its last; native is the way of
+    Transformers' own class, and auto takes what a sentence transformer was trained with, else native."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,8 @@ from pathlib import Path
 from tunesmith import Context, DataError, ModelHandle
 from tunesmith_transformers import sources
 from tunesmith_transformers.claims import place
-from tunesmith_transformers.loading import HEADS, choose_device, choose_dtype, load_tokenizer, quiet
+from tunesmith_transformers.loading import choose_device, choose_dtype, load_tokenizer, longest, quiet
+from tunesmith_transformers.pooled import chosen_pooling
 from tunesmith_transformers.settings import ModelSettings, WheelSettings
 
 
@@ -41,13 +42,17 @@ def _built(folder: Path, settings: ModelSettings, context: Context, head: str) -
     import transformers
     from huggingface_hub.errors import StrictDataclassError
 
+    from tunesmith_transformers.heads import class_of, head_config
+
     quiet()
-    tokenizer, notes = load_tokenizer(folder, settings, context)
+    tokenizer, notes = load_tokenizer(folder, settings, context, head)
+    pooling, _ = chosen_pooling(folder, settings.pooling, head)
     dtype = choose_dtype(settings.dtype, choose_device(context.device))
     try:
-        config = transformers.AutoConfig.from_pretrained(folder, **({"num_labels": 1} if head == "scalar" else {}))
+        config = head_config(transformers.AutoConfig.from_pretrained(folder), head, context.labels, pooling)
+        kind = class_of(head, config, pooling)
         with torch.device("meta"):
-            model = getattr(transformers, HEADS[head]).from_config(config, dtype=dtype)
+            model = kind(config).to(dtype) if pooling else kind.from_config(config, dtype=dtype)
     except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
         raise DataError(
             f"the model in {folder} cannot be built: {' '.join(str(error).split())}"[:500],
@@ -61,6 +66,6 @@ def _built(folder: Path, settings: ModelSettings, context: Context, head: str) -
         source=settings.source,
         digest="",
         head=head,
-        max_length=getattr(model.config.get_text_config(), "max_position_embeddings", None),
+        max_length=longest(model.config, tokenizer, head),
         notes=tuple(notes),
     )
