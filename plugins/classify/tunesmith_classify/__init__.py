@@ -1,0 +1,61 @@
+"""Classifiers: a label a text, several a text, or one a word; and how right they are, tuned or prompted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from tunesmith import Evaluator, Role, Trainer, hookimpl
+from tunesmith_classify.settings import ClassificationSettings, ClassifySettings, LikelihoodSettings, TagSettings
+
+REQUIRES = ("torch", "transformers", "tunesmith_transformers")
+
+
+@hookimpl
+def tunesmith_trainers() -> Iterator[Trainer]:
+    """The trainers `classify` and `classify-tokens`."""
+    yield Trainer(
+        name="classify",
+        summary="A classifier of texts, one label or several each: cross-entropy, class weights, label smoothing",
+        factory="tunesmith_classify.trainer:train",
+        settings=ClassifySettings,
+        requires=REQUIRES,
+        roles=(Role(name="model", trainable=True, head="sequence-labels", summary="encoder or decoder under a head"),),
+        accepts=("text-label", "text-labels"),
+        arguments="transformers.training_args:TrainingArguments",
+        preview="tunesmith_classify.preview:preview",
+        check="tunesmith_transformers.optimizers:check",
+    )
+    yield Trainer(
+        name="classify-tokens",
+        summary="A classifier of words (entities, parts of speech): cross-entropy at each word's first token",
+        factory="tunesmith_classify.trainer:train",
+        settings=TagSettings,
+        requires=REQUIRES,
+        roles=(Role(name="model", trainable=True, head="token-labels", summary="encoder or decoder under a head"),),
+        accepts=("tokens-tags",),
+        arguments="transformers.training_args:TrainingArguments",
+        preview="tunesmith_classify.preview:preview",
+        check="tunesmith_transformers.optimizers:check",
+    )
+
+
+@hookimpl
+def tunesmith_evaluators() -> Iterator[Evaluator]:
+    """How right a classifier is, and how right a language model is that is asked for the same labels."""
+    needs = (*REQUIRES, "sklearn")
+    yield Evaluator(
+        name="classification",
+        summary="Accuracy, precision, recall and F1 by label and on average, confusion matrix, calibration",
+        factory="tunesmith_classify.classification:evaluate",
+        settings=ClassificationSettings,
+        requires=needs,
+        accepts=("text-label", "text-labels", "tokens-tags"),
+    )
+    yield Evaluator(
+        name="label-likelihood",
+        summary="The same measures of a language model: of all labels, the one that it finds likeliest",
+        factory="tunesmith_classify.likelihood:evaluate",
+        settings=LikelihoodSettings,
+        requires=needs,
+        accepts=("text-label", "prompt-completion", "messages"),
+    )
