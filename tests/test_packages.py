@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import tunesmith
-from tunesmith import adapted, context, hooks, records, results, spec, steps
+from tunesmith import adapted, context, hooks, labels, records, results, spec, steps
 from tunesmith.recipe import STAGE_KEYS, TOP_KEYS, RunSettings
 from tunesmith.registry import Registry, catalogue
 
@@ -177,6 +177,7 @@ RECORDS = [
     spec.Component, spec.Settings, *spec.KINDS.values(), spec.Role, context.Context, records.Dataset, records.Records,
     steps.Row,
     adapted.ModelHandle, adapted.Quantization, results.TrainResult, results.Evaluation, results.Measure, results.Sample,
+    results.Curve, results.Table, results.Matrix, labels.Labels,
 ]  # fmt: skip
 
 

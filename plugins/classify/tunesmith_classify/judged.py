@@ -82,7 +82,7 @@ def several_labels(
     wrong = sorted((i for i, ok in enumerate(right) if not ok), key=lambda i: -float(sure[i].min()))[: settings.samples]
 
     def listed(row: Array) -> str:
-        return ", ".join(names[place] for place in np.flatnonzero(row)) or "(no label)"
+        return ", ".join(names[place] for place in np.flatnonzero(row).tolist()) or "(no label)"
 
     return Evaluation(
         measures={

@@ -134,6 +134,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: TagSettings, c
         weights=class_weights(settings.class_weights, labels, examples),
         adapted=adapted,
         context=context,
+        evaluation=settings,
         group_by_length=settings.group_by_length,
     )
     return trainer.run()
