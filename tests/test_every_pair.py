@@ -27,16 +27,22 @@ ROWS = [
     for b in range(3)
 ]
 DONE = [{"prompt": row["prompt"], "completion": row["chosen"], "task": row["task"]} for row in ROWS]
+LABELLED = [{"text": row["prompt"], "label": row["task"], "task": row["task"]} for row in ROWS]
+TAGGED = [{"tokens": list(row["prompt"]), "tags": [*"NON", row["task"]], "task": row["task"]} for row in ROWS]
+FILES = {"pairs.jsonl": ROWS, "done.jsonl": DONE, "labelled.jsonl": LABELLED, "tagged.jsonl": TAGGED}
+#: The file for a trainer that takes rows of a type.
+FILE_OF = {"preference": "pairs.jsonl", "text-label": "labelled.jsonl", "tokens-tags": "tagged.jsonl"}
 SCORE = "def score(prompts, completions, rows):\n    return [float(len(text)) for text in completions]\n"
 #: Pairs that cannot be, and what the refusal says.
 REFUSED = {
-    ("reward", adapter): "virtual tokens go before the text of a language model; this model has a 'scalar' head"
+    (trainer, adapter): f"virtual tokens go before the text of a language model; this model has a '{head}' head"
+    for trainer, head in (("reward", "scalar"), ("classify", "sequence-labels"), ("classify-tokens", "token-labels"))
     for adapter in ("prompt", "prefix", "p-tuning", "multitask-prompt")
 }
-#: What a pair needs besides: a reference must be had without the update, and a reward model's new head be trained.
+#: What a pair needs besides: a reference must be had without the update, and a new head be trained.
 NEEDED: dict[str, dict[str, dict[str, Any]]] = {
     "reference": {"full": {"keep_base": True}, "qat": {"rank": 4}},
-    "scalar": {"regex": {"pattern": "mlp|score"}},
+    "new head": {"regex": {"pattern": "mlp|score"}},
 }
 
 
@@ -50,8 +56,7 @@ def settings_of(name: str) -> dict[str, Any]:
 def tree_of(trainer: Trainer, adapter: str, source: Path) -> dict[str, Any]:
     steps: dict[str, Any] = {"max_steps": 2, "batch_size": 4, "learning_rate": 0.01}
     data: dict[str, Any] = {"use": "jsonl", "path": "pairs.jsonl", "keep": ["task"]}
-    if "preference" not in trainer.accepts:
-        data["path"] = "done.jsonl"
+    data["path"] = next((FILE_OF[kind] for kind in trainer.accepts if kind in FILE_OF), "done.jsonl")
     if trainer.name == "kto":
         data |= {"path": "pairs.jsonl", "pairs": "unpaired"}
     if trainer.name == "ppo":
@@ -59,8 +64,8 @@ def tree_of(trainer: Trainer, adapter: str, source: Path) -> dict[str, Any]:
     table = {**settings_of(adapter), "use": adapter}
     if any(role.name == "reference" for role in trainer.roles):
         table |= NEEDED["reference"].get(adapter, {})
-    if trainer.roles[0].head == "scalar":
-        table |= NEEDED["scalar"].get(adapter, {})
+    if trainer.roles[0].head != "causal-lm":
+        table |= NEEDED["new head"].get(adapter, {})
     return {
         "run": {"device": "cpu", "folder": "runs"},
         "data": data,
@@ -80,7 +85,7 @@ def test_an_adapter_works_with_a_trainer(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("gc.collect", lambda: 0)
     monkeypatch.setattr("os.fsync", lambda descriptor: None)  # the disk's time decides nothing here
-    for name, rows in (("pairs.jsonl", ROWS), ("done.jsonl", DONE)):
+    for name, rows in FILES.items():
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "score.py").write_text(SCORE)
     plan = make_plan(Recipe(tree_of(trainer, adapter, tiny_folder), base=tmp_path), REGISTRY)
