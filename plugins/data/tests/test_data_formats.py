@@ -77,6 +77,9 @@ EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("prompt", {"prompt": [SYSTEM, USER]}, {"prompt": [SYSTEM, USER]}),
     ("text-label", {"text": "card lost", "label": 3}, {"text": "card lost", "label": 3}),
     ("text-label", {"text": "card lost", "label": "lost"}, {"text": "card lost", "label": "lost"}),
+    ("text-labels", {"text": "a", "labels": ["x", 2, "x"]}, {"text": "a", "labels": ["x", 2]}),
+    ("text-labels", {"text": "a", "labels": []}, {"text": "a", "labels": []}),
+    ("tokens-tags", {"tokens": ["Anna", "ran"], "tags": ["B", "O"]}, {"tokens": ["Anna", "ran"], "tags": ["B", "O"]}),
 ]
 
 
@@ -163,6 +166,15 @@ BAD_ROWS: list[tuple[str, dict[str, Any], str]] = [
     ("unpaired-preference", {"prompt": "a", "completion": "b", "label": 2}, "'label' is not true or false"),
     ("text-label", {"text": "a", "label": []}, "'label' is a list, not text or a number"),
     ("text-label", {"text": "a", "label": float("nan")}, "'label' is not a finite number"),
+    ("text-label", {"text": "a", "label": ""}, "'label' is empty"),
+    ("text-label", {"text": "a", "label": " "}, "'label' holds only blanks"),
+    ("text-label", {"text": "a", "label": None}, "'label' is null"),
+    ("text-labels", {"text": "a", "labels": "x;y"}, "'labels' is text, not a list, and `label_separator` is not set"),
+    ("text-labels", {"text": "a", "labels": ["x", ""]}, "a label is empty"),
+    ("text-labels", {"text": "a", "labels": ["x", None]}, "a label is null, not text or a number"),
+    ("tokens-tags", {"tokens": [], "tags": []}, "'tokens' is empty"),
+    ("tokens-tags", {"tokens": ["a", "b"], "tags": ["O"]}, "'tokens' and 'tags' differ in number"),
+    ("tokens-tags", {"tokens": ["a", ""], "tags": ["O", "O"]}, "a token is empty"),
 ]
 
 
@@ -171,6 +183,27 @@ def test_unusable_row_has_a_reason(name: str, row: dict[str, Any], reason: str) 
     with pytest.raises(Unusable) as error:
         convert(row, name)
     assert error.value.reason == reason
+
+
+def test_numbers_get_names_and_what_has_none_is_dropped(tmp_path: Path) -> None:
+    context = Context(folder=tmp_path)
+    labels = [0, "1", 1.0, "late", 2, -1, "early", True, 0.5]
+    rows = [{"text": f"{place}", "label": label} for place, label in enumerate(labels)]
+    dataset = load(tmp_path, *rows, context=context, label_names=("lost", "late"))
+    assert dataset.labels == ("lost", "late")
+    assert [row["label"] for _, row in dataset.train] == ["lost", "late", "late", "late"]
+    assert context.ledger.reasons() == {
+        "a label's number is out of range: `label_names` has 2": 2,
+        "a label is neither a name nor a whole number": 2,
+        "a label is not among `label_names`": 1,
+    }
+
+
+def test_lists_that_are_one_text_are_parted(tmp_path: Path) -> None:
+    dataset = load(tmp_path, {"text": "a b", "labels": "x; y;"}, {"text": "c", "labels": ""}, label_separator=";")
+    assert [row["labels"] for _, row in dataset.train] == [["x", "y"], []]
+    words = load(tmp_path, {"tokens": "Anna ran", "tags": "B O"}, label_separator=" ")
+    assert words.train.rows == [{"tokens": ["Anna", "ran"], "tags": ["B", "O"]}]
 
 
 def test_majority_decides_and_the_others_are_dropped(tmp_path: Path) -> None:
