@@ -59,8 +59,9 @@ def tree_of(trainer: Trainer, adapter: str, source: Path) -> dict[str, Any]:
     data["path"] = next((FILE_OF[kind] for kind in trainer.accepts if kind in FILE_OF), "done.jsonl")
     if trainer.name == "kto":
         data |= {"path": "pairs.jsonl", "pairs": "unpaired"}
-    if trainer.name == "ppo":
-        steps |= {"max_new_tokens": 4, "num_ppo_epochs": 1, "reward": "./score.py:score"}
+    if trainer.name in ("ppo", "grpo", "rloo"):
+        more = {"num_ppo_epochs": 1} if trainer.name == "ppo" else {"num_generations": 2}
+        steps |= {"max_new_tokens": 4, "reward": "./score.py:score", **more}
     table = {**settings_of(adapter), "use": adapter}
     if any(role.name == "reference" for role in trainer.roles):
         table |= NEEDED["reference"].get(adapter, {})

@@ -38,4 +38,6 @@ def test_the_plan_names_what_is_used_in_place_of_a_paged_optimizer(
 
 
 def test_there_are_such_trainers() -> None:
-    assert {"sft", "dpo", "ipo", "kto", "orpo", "cpo", "simpo", "reward", "ppo"} <= {t.name for t in DURABLE}
+    assert {"sft", "dpo", "ipo", "kto", "orpo", "cpo", "simpo", "reward", "ppo", "grpo", "rloo"} <= {
+        t.name for t in DURABLE
+    }

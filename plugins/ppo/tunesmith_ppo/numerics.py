@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import torch
 
+from tunesmith_transformers.online.numerics import clipped_losses
+
 
 def token_rewards(scores: torch.Tensor, kl: torch.Tensor, mask: torch.Tensor, kl_coef: float) -> torch.Tensor:
     """Reward of every token: minus the price of its divergence, and at the last token the answer's score too.
@@ -75,19 +77,13 @@ def policy_losses(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The clipped surrogate of Schulman et al. 2017 (arXiv:1707.06347), equation 7, as a loss.
 
-    At its bounds the ratio counts as clipped: there the loss is flat. A clip range of 0 therefore moves nothing.
-
     Args:
         logps, old_logps, advantages: (N,).
 
     Returns:
         losses (N,), and whether the clipped side decided (N,) bool.
     """
-    ratio = torch.exp(logps - old_logps)
-    inside = (ratio - 1).abs() < cliprange
-    bounded = torch.where(inside, ratio, ratio.detach().clamp(1 - cliprange, 1 + cliprange))
-    plain, clipped = -advantages * ratio, -advantages * bounded
-    return torch.where(plain > clipped, plain, clipped), (clipped > plain).detach()
+    return clipped_losses(torch.exp(logps - old_logps), advantages, cliprange, cliprange)
 
 
 def value_losses(
@@ -106,11 +102,6 @@ def value_losses(
     bounded = torch.where(inside, values, (old_values + moved.clamp(-cliprange, cliprange)).detach())
     plain, clipped = (values - returns).square(), (bounded - returns).square()
     return 0.5 * torch.where(plain > clipped, plain, clipped), (clipped > plain).detach()
-
-
-def approximate_kl(logps: torch.Tensor, old_logps: torch.Tensor) -> torch.Tensor:
-    """How far the policy has moved since the rollout: half the mean squared log-ratio, in nats a token."""
-    return 0.5 * (logps - old_logps).square().mean()
 
 
 def explained_variance(values: torch.Tensor, returns: torch.Tensor) -> float:

@@ -10,8 +10,9 @@ import torch
 from tunesmith import Adapted
 from tunesmith_ppo import PpoSettings, numerics
 from tunesmith_ppo.values import Values
-from tunesmith_transformers.online.answers import Answers, diverged, entropy, scaled_predictions, token_logps
+from tunesmith_transformers.online.answers import Answers, diverged, scaled_predictions, token_logps
 from tunesmith_transformers.online.loop import Experience
+from tunesmith_transformers.online.numerics import entropy
 from tunesmith_transformers.online.prompts import Prompt
 from tunesmith_transformers.online.rewards import Scores
 

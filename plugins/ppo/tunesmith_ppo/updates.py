@@ -12,6 +12,7 @@ from tunesmith_ppo import PpoSettings, numerics
 from tunesmith_ppo.rollout import Micro
 from tunesmith_ppo.values import Values
 from tunesmith_transformers.online.answers import scaled_predictions, token_logps
+from tunesmith_transformers.online.numerics import approximate_kl
 from tunesmith_transformers.online.updates import Updater
 
 
@@ -60,7 +61,7 @@ class PpoUpdater(Updater[Micro]):
                 "loss": loss.detach() + settings.vf_coef * value_loss.detach(),
                 "policy_loss": loss.detach(),
                 "value_loss": value_loss.detach(),
-                "approx_kl": numerics.approximate_kl(logps.detach(), micro.logps),
+                "approx_kl": approximate_kl(logps.detach(), micro.logps),
                 "clip_fraction": clipped.float().mean(),
                 "value_clip_fraction": value_clipped.float().mean(),
             }

@@ -132,7 +132,7 @@ def test_several_rewards_are_added_by_weight_and_told_apart(tmp_path: Path):
 )
 def test_rewards_that_cannot_be_are_refused_by_the_plan(settings, said, tmp_path):
     with pytest.raises(RecipeError) as caught:
-        list(check(OnlineSettings(**settings), tmp_path, "cpu"))
+        list(check(OnlineSettings(**settings), tmp_path, "cpu", ()))
     assert said in f"{caught.value.what} {caught.value.fix}"
 
 

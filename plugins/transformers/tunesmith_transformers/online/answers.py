@@ -162,9 +162,3 @@ def scaled_predictions(
 def token_logps(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Log-probability of each token: logits (N, V), tokens (N,), result (N,)."""
     return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")
-
-
-def entropy(logits: torch.Tensor) -> torch.Tensor:
-    """Entropy of softmax(logits) in nats; logits (N, V), result (N,)."""
-    logps = torch.log_softmax(logits, dim=-1)
-    return -(logps.exp() * logps).sum(dim=-1)
