@@ -80,9 +80,10 @@ def plan(tmp_path: Path, tiny_folder: Path, registry: Registry) -> Callable[[dic
                 if "source" in model:
                     _claimed(registry, model["source"])
                     model["source"] = str(tiny_folder)
-            for key, value in stage["data"].items():
-                if key in ("path", "validation_path") and stage["data"]["use"] != "hub":
-                    _write_rows(tmp_path / value, stage["data"].get("columns", {}))
+            for data in (stage["data"], *stage["data"].get("sources", {}).values()):
+                for key, value in data.items():
+                    if key in ("path", "validation_path") and data["use"] != "hub":
+                        _write_rows(tmp_path / value, data.get("columns", {}))
             _write_rewards(tmp_path, stage["trainer"].get("reward", ()))
         path = tmp_path / "recipe.toml"
         path.write_text(tomli_w.dumps(tree), encoding="utf-8")

@@ -22,8 +22,8 @@ def notes_of(entry: Entry, settings: Settings, folder: Path, known: Mapping[str,
 
     Args:
         folder: the recipe's folder.
-        known: what else is known of the recipe, by name (`device`, `evaluators`); each is handed to a check that has
-            a parameter of that name.
+        known: what else is known of the recipe, by name (`device`, `evaluators`, `sources`); each is handed to a check
+            that has a parameter of that name.
         where: the place of the component in the recipe, for an error that names none.
 
     Raises:

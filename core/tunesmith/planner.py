@@ -285,10 +285,12 @@ class Planner:
                 take_steps(self, entry.component, settings, path),
                 take_sources(self, entry, settings, path),
             )
-            return replace(self._checked(entry, settings, path), steps=steps, sources=sources)
+            return replace(self._checked(entry, settings, path, tuple(sources)), steps=steps, sources=sources)
         return self._checked(entry, settings, path)
 
-    def _checked(self, entry: Entry, table: Mapping[str, Any], path: tuple[str | int, ...]) -> Use:
+    def _checked(
+        self, entry: Entry, table: Mapping[str, Any], path: tuple[str | int, ...], sources: tuple[str, ...] = ()
+    ) -> Use:
         missing = entry.missing()
         if missing:
             raise MissingError(
@@ -297,7 +299,7 @@ class Planner:
                 fix=f"Run: pip install {entry.plugin.distribution}",
             )
         settings = check_settings(entry.component.settings, table, self.recipe, path)
-        known = {"device": self.device, "evaluators": self.evaluators}
+        known = {"device": self.device, "evaluators": self.evaluators, "sources": sources}
         notes = notes_of(entry, settings, self.recipe.folder, known, self.recipe.where(*path))
         notes += (self.recipe.left_out[path],) if path in self.recipe.left_out else ()
         return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings, notes)

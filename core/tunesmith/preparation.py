@@ -44,12 +44,13 @@ class Preparation:
         uses: the steps.
         context: what their factories are handed, each with a seed of its own; it has the ledger.
         watch: looks on.
-        prefix: stands before the names of the steps in the ledger, for the sources of a mix.
+        prefix: stands before the names of rows and steps, for the sources of a mix.
     """
 
     def __init__(self, uses: Sequence[Use], context: Context, watch: Watch | None = None, prefix: str = "") -> None:
         self.context = context
-        self.watch = watch
+        self._watch = watch
+        self._prefix = prefix
         self.asked = False  # whether the loader had its rows prepared
         self._copies: Counter[str] = Counter()
         self._before: list[_Running] = []
@@ -66,24 +67,27 @@ class Preparation:
         """Take rows through the steps before the split; a loader calls it as `context.prepare`."""
         self.asked = True
         self._listed(self._before)
-        found = self._watched(rows) if self.watch else iter(rows)
+        found = self._read(rows)
         for running in self._before:
             found = running.through(found)
         return found
 
-    def finish(self, data: Dataset) -> Dataset:
+    def finish(self, data: Dataset, combined: bool = False) -> Dataset:
         """The data set after the steps that are left: those after the split, and all when the loader ran none.
+
+        Args:
+            combined: whether the rows come from other loaders, where they were looked at as they were read.
 
         Raises:
             DataError: a step leaves no row.
         """
         left = self._after if self.asked else [*self._before, *self._after]
-        if not left and (self.asked or self.watch is None):
+        if not left and (self.asked or combined or self._watch is None):
             return data
         self._listed(left)
         rows: Iterator[Row] = chain(data.train.prepared("train"), data.validation.prepared("validation"))
-        if not self.asked and self.watch:
-            rows = self._watched(rows)
+        if not self.asked and not combined:
+            rows = self._read(rows)
         for running in left:
             rows = running.through(rows)
         spool = Spool(self.context.cache)
@@ -101,10 +105,15 @@ class Preparation:
     def _listed(self, steps: Sequence[_Running]) -> None:
         self.context.ledger.steps.extend(running.count for running in steps)
 
-    def _watched(self, rows: Iterable[Row]) -> Iterator[Row]:
-        assert self.watch is not None
+    def left(self, step: str, row: Row) -> None:
+        """A step is done with a row."""
+        if self._watch:
+            self._watch.left(step, replace(row, name=self._prefix + row.name))
+
+    def _read(self, rows: Iterable[Row]) -> Iterator[Row]:
         for row in rows:
-            self.watch.read(row)
+            if self._watch:
+                self._watch.read(replace(row, name=self._prefix + row.name))
             yield row
 
 
@@ -140,8 +149,7 @@ class _Running:
             if not isinstance(row, Row):
                 raise wrong_type(self.use, "Row records", row)
             done = self._counted(row)
-            if self.preparation.watch:
-                self.preparation.watch.left(self.label, done)
+            self.preparation.left(self.label, done)
             if done.fate == "dropped":
                 ledger.drop(done.name, f"{self.label}: {done.why[0]}", done.detail, step=self.label)
                 continue
@@ -199,21 +207,26 @@ class _Running:
         )
 
 
-def load(use: Use, context: Context, watch: Watch | None = None, prefix: str = "") -> Dataset:
+def load(use: Use, context: Context, watch: Watch | None = None, names: tuple[str, ...] = ()) -> Dataset:
     """Let a loader read its rows, and prepare them by its steps.
 
     Args:
         watch: looks at the rows on their way.
-        prefix: stands before the names of its steps, in a mix.
+        names: of the source that it is, of a mix or of a mix within one; they stand before those of rows and steps.
 
     Raises:
         DataError: a step leaves no row, or what the loader finds.
         PluginError: the loader or a step breaks the contract.
     """
-    preparation = Preparation(use.steps, context, watch, prefix)
-    sources = {name: partial(load, source, context, watch, f"{prefix}{name}/") for name, source in use.sources.items()}
+    preparation = Preparation(use.steps, context, watch, "".join(f"{name}/" for name in names))
+    sources = {name: partial(load, source, context, watch, (*names, name)) for name, source in use.sources.items()}
+    first = len(context.ledger.entries)
     with guarded(use):
         data = use.call(use.settings, context.with_(prepare=preparation.before, sources=sources))
     if not isinstance(data, Dataset):
         raise wrong_type(use, "Dataset", data)
-    return preparation.finish(data)
+    data = preparation.finish(data, combined=bool(use.sources))
+    if names:  # rows of two sources may have one name
+        entries = context.ledger.entries
+        entries[first:] = [replace(entry, row=f"{names[-1]}/{entry.row}") for entry in entries[first:]]
+    return data

@@ -105,22 +105,24 @@ def _draw_steps(console: Console, steps: Sequence[Mapping[str, Any]]) -> None:
     if not steps:
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
-    table.add_column("step", style="cyan")
-    for heading in ("rows in", "changed", "added", "dropped", "rows out"):
+    table.add_column("step", style="cyan", overflow="fold")
+    for heading in ("rows in", "noted", "changed", "added", "dropped", "rows out"):
         table.add_column(heading, justify="right")
-    table.add_column("why")
     for step in steps:
-        figures = [str(step[key]) for key in ("rows_in", "changed", "added", "dropped", "rows_out")]
-        why = ", ".join(f"{count} {reason.partition(': ')[2]}" for reason, count in _first(step["reasons"]))
-        table.add_row(safe(step["step"]), *figures, safe(why))
+        figures = [str(step[key]) for key in ("rows_in", "noted", "changed", "added", "dropped", "rows_out")]
+        table.add_row(safe(step["step"]), *figures)
     console.print(table)
     for step in steps:
+        for fate in ("noted", "changed", "added"):
+            own = [(why, count) for reason, count in step["reasons"].items() if (why := _why(reason, fate))]
+            if own:
+                more = ", ..." if len(own) > SHOWN else ""
+                told = ", ".join(f"{count} x {why}" for why, count in own[:SHOWN])
+                console.print(safe(f"  {step['step']} {fate}: {told}{more}"))
         for sentence in step["said"]:
-            console.print(safe(f"{step['step']}: {sentence}"))
+            console.print(safe(f"  {step['step']}: {sentence}"))
 
 
-def _first(reasons: Mapping[str, int]) -> list[tuple[str, int]]:
-    """The most frequent reasons, and how many rows the others have."""
-    found = list(reasons.items())
-    rest = sum(count for _, count in found[SHOWN:])
-    return found[:SHOWN] + ([(": for other reasons", rest)] if rest else [])
+def _why(reason: str, fate: str) -> str:
+    """The reason alone, when it is one for this fate."""
+    return reason.removeprefix(f"{fate}: ") if reason.startswith(f"{fate}: ") else ""

@@ -140,7 +140,8 @@ def _show_lost(way: Way, ledger: Ledger, as_json: bool) -> None:
     """A row that was read and is not used: as it came, what each step did to it, and why it went."""
     assert way.source is not None
     events = [{"step": step, "fate": fate, "why": why} for step, fate, why, _ in way.stops]
-    ends = [entry for entry in ledger.of("dropped") if entry.row == way.name and not entry.step]
+    told = {step for step, *_ in way.stops}
+    ends = [entry for entry in ledger.of("dropped") if entry.row == way.name and entry.step not in told]
     events += [{"step": "", "fate": "dropped", "why": f"{end.reason} {end.detail}".strip()} for end in ends]
     last = way.stops[-1][3] if way.stops else way.source
     if as_json:

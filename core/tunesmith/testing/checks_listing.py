@@ -126,7 +126,7 @@ def _takes(component: Component, option: str, arguments: tuple[str, ...]) -> Non
     except ValueError:  # written in C: it cannot be asked
         return
     try:
-        known = {"device": "cpu", "evaluators": ()} if option == "check" else {}
+        known = {"device": "cpu", "evaluators": (), "sources": ()} if option == "check" else {}
         extra = {name: value for name, value in known.items() if name in signature.parameters}
         signature.bind(*arguments, **extra)
     except TypeError as error:

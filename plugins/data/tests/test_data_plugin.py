@@ -15,7 +15,7 @@ from tunesmith.recipe import Recipe, check_settings
 from tunesmith_data import hub
 from tunesmith_data.settings import HubSettings
 
-NAMES = ["jsonl", "json", "csv", "parquet", "hub", "docstrings"]
+NAMES = ["jsonl", "json", "csv", "parquet", "hub", "docstrings", "mix"]
 README = Path(__file__).parents[1] / "README.md"
 
 

@@ -9,9 +9,21 @@ from tunesmith_data.settings import (
     HubSettings,
     JsonlSettings,
     JsonSettings,
+    MixSettings,
     ParquetSettings,
 )
-from tunesmith_data.steps.settings import DeduplicateSettings, NormaliseSettings
+from tunesmith_data.steps.settings import (
+    AugmentSettings,
+    BalanceSettings,
+    DeduplicateSettings,
+    LanguageSettings,
+    LengthSettings,
+    MarkupSettings,
+    MissingSettings,
+    NormaliseSettings,
+    OverlapSettings,
+    PersonalDataSettings,
+)
 
 
 @hookimpl
@@ -60,6 +72,14 @@ def tunesmith_loaders() -> Iterator[Loader]:
         settings=DocstringsSettings,
         check="tunesmith_data.docstrings:check",
     )
+    yield Loader(
+        name="mix",
+        summary="Several loaders together, by weight",
+        factory="tunesmith_data.mix:load",
+        settings=MixSettings,
+        check="tunesmith_data.mix:check",
+        sources=True,
+    )
 
 
 @hookimpl
@@ -71,9 +91,81 @@ def tunesmith_steps() -> Iterator[Step]:
         settings=NormaliseSettings,
     )
     yield Step(
+        name="markup",
+        summary="Remove the tags of HTML",
+        factory="tunesmith_data.steps.markup:markup",
+        settings=MarkupSettings,
+    )
+    yield Step(
+        name="missing",
+        summary="Fill, drop or refuse what is missing, by column",
+        factory="tunesmith_data.steps.missing:missing",
+        settings=MissingSettings,
+        check="tunesmith_data.steps.missing:check",
+    )
+    yield Step(
+        name="length",
+        summary="Drop rows that are too short or too long",
+        factory="tunesmith_data.steps.filters:length",
+        settings=LengthSettings,
+        check="tunesmith_data.steps.filters:check_length",
+    )
+    yield Step(
+        name="language",
+        summary="Keep rows in some languages, recognised by py3langid",
+        factory="tunesmith_data.steps.filters:language",
+        settings=LanguageSettings,
+        requires=("py3langid",),
+    )
+    yield Step(
+        name="personal-data",
+        summary="Report, mask or drop e-mail addresses, phone numbers, cards and IBANs",
+        factory="tunesmith_data.steps.personal:personal_data",
+        settings=PersonalDataSettings,
+        requires=("stdnum", "phonenumbers"),
+    )
+    yield Step(
         name="deduplicate",
         summary="Drop rows that repeat others, exactly or nearly (MinHash)",
         factory="tunesmith_data.steps.duplicates:deduplicate",
         settings=DeduplicateSettings,
         requires=("datasketch",),
     )
+    yield Step(
+        name="overlap",
+        summary="Drop what stands in training and held-out rows, exactly or nearly (MinHash)",
+        factory="tunesmith_data.steps.duplicates:overlap",
+        settings=OverlapSettings,
+        requires=("datasketch",),
+        after_split=True,
+    )
+    yield Step(
+        name="balance",
+        summary="Report, weigh or resample the classes of the training rows",
+        factory="tunesmith_data.steps.balance:Balance",
+        settings=BalanceSettings,
+        after_split=True,
+    )
+    yield Step(
+        name="augment",
+        summary="Add changed copies of training rows that keep their answers and labels",
+        factory="tunesmith_data.steps.augment:augment",
+        settings=AugmentSettings,
+        requires=("nltk",),
+        check="tunesmith_data.steps.augment:check",
+        after_split=True,
+    )
+
+
+#: Settings for the conformance kit, of steps that need some and of those with branches worth a trial.
+tunesmith_examples = {
+    "normalise": [{}, {"unicode": "NFKC", "whitespace": "collapse"}, {"control": "keep"}],
+    "missing": [{"drop": ["text"]}, {"fill": {"text": "none", "label": 0}}, {"refuse": ["text"], "values": ["n/a"]}],
+    "length": [{}, {"unit": "words", "min": 2, "max": 50}],
+    "language": [{"keep": ["en"]}, {"keep": ["en"], "among": ["de", "fr"]}],
+    "personal-data": [{}, {"action": "mask", "region": "US"}, {"action": "drop"}],
+    "deduplicate": [{}, {"method": "minhash"}],
+    "overlap": [{}, {"method": "minhash", "drop": "training"}],
+    "balance": [{}, {"method": "weights"}, {"method": "oversample"}, {"method": "undersample"}],
+    "augment": [{}, {"methods": ["noise", "templates"], "copies": 2, "share": 0.5}],
+}

@@ -126,6 +126,20 @@ class HubSettings(RowSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MixSettings(Settings):
+    """Settings of `mix`. What it combines are loaders of their own: `[data.sources.NAME]`."""
+
+    weights: Mapping[str, Annotated[float, Gt(0)]] = field(default_factory=dict)
+    """Share of each source among the training rows, relative to the others; a source that is not named has 1. Empty
+    takes every row of every source once."""
+    stopping_strategy: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"
+    """Where the weights ask for more rows than a source has: first_exhausted takes fewer of the others, all_exhausted
+    repeats its rows until those of every source are used."""
+    task: Annotated[str, MinLen(1)] = "task"
+    """The column that says which source a row is from, by its name; it replaces one of that name."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class DocstringsSettings(SplitSettings):
     """Settings of `docstrings`. What these settings leave out is never read, so it is not counted as lost."""
 

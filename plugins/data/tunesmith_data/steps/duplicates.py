@@ -1,4 +1,4 @@
-"""The step `deduplicate`: rows whose text, or most of it, was there before."""
+"""The steps `deduplicate` and `overlap`: rows whose text, or most of it, is in another row."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from tunesmith import Context, Row
+from tunesmith import Context, Row, Spool
 from tunesmith.steps import Prepare
-from tunesmith_data.steps.settings import DeduplicateSettings
+from tunesmith_data.steps.settings import DeduplicateSettings, LikenessSettings, OverlapSettings
 from tunesmith_data.steps.texts import text_of, watched
 
 PUNCTUATION = re.compile(r"[^\w\s]+")
@@ -22,7 +22,7 @@ def deduplicate(settings: DeduplicateSettings, context: Context) -> Prepare:
 
     def prepare(rows: Iterable[Row]) -> Iterator[Row]:
         exact: dict[bytes, tuple[str, bytes, bool]] = {}  # of each text its first row, that row's label, held out?
-        near = Near(settings.threshold, settings.ngram, settings.permutations) if settings.method == "minhash" else None
+        near = _near(settings)
         for row in watched(rows, settings.columns, "deduplicate"):
             text = comparable(text_of(row.values, settings.columns), settings.ignore)
             if not text:
@@ -47,6 +47,62 @@ def deduplicate(settings: DeduplicateSettings, context: Context) -> Prepare:
     return prepare
 
 
+def overlap(settings: OverlapSettings, context: Context) -> Prepare:
+    """Drop what stands on both sides of the split: the held-out rows, or the training rows that repeat them."""
+
+    def prepare(rows: Iterable[Row]) -> Iterator[Row]:
+        waiting, known = Spool(context.cache), _Known(settings)
+        kept = "training" if settings.drop == "held-out" else "held-out"
+        for row in watched(rows, settings.columns, "overlap"):
+            if (row.part == "validation") == (kept == "held-out"):
+                known.add(row)
+                yield row
+            elif settings.drop == "held-out":  # the training rows have all come before
+                yield known.judged(row, f"overlap with the {kept} rows")
+            else:
+                waiting.add(row.name, row.values, row.history)
+        for number in range(len(waiting)):
+            name, values, history = waiting.get(number)
+            yield known.judged(Row(name, values, "train", history), f"overlap with the {kept} rows")
+
+    return prepare
+
+
+class _Known:
+    """The texts of one side of the split."""
+
+    def __init__(self, settings: LikenessSettings) -> None:
+        self.settings = settings
+        self._exact: dict[bytes, str] = {}
+        self._near = _near(settings)
+
+    def add(self, row: Row) -> None:
+        """Keep a row's text; rows without text overlap with nothing."""
+        text = self._text(row)
+        if not text or self._exact.setdefault(_digest(text), row.name) != row.name or self._near is None:
+            return
+        self._near.ask(text)
+        self._near.add(row.name)
+
+    def judged(self, row: Row, reason: str) -> Row:
+        """The row, dropped when its text is known."""
+        text = self._text(row)
+        if not text:
+            return row
+        if there := self._exact.get(_digest(text)):
+            return row.drop(reason, f"row {there}")
+        if self._near is not None and (found := self._near.match(text)):
+            return row.drop(f"near {reason}", f"{found[1]:.2f} like {found[0]}")
+        return row
+
+    def _text(self, row: Row) -> str:
+        return comparable(text_of(row.values, self.settings.columns), self.settings.ignore)
+
+
+def _near(settings: LikenessSettings) -> Near | None:
+    return Near(settings.threshold, settings.ngram, settings.permutations) if settings.method == "minhash" else None
+
+
 class Near:
     """Texts by the MinHash signatures of their n-grams (Broder 1997), with locality-sensitive hashing to look them up.
 
@@ -65,9 +121,13 @@ class Near:
         self._known: list[tuple[str, bool, Any]] = []  # name, held out?, signature
         self._last: Any = None
 
+    def ask(self, text: str) -> None:
+        """The text that `add` shall keep."""
+        self._last = self._signature(text)
+
     def match(self, text: str) -> tuple[str, float, bool] | None:
         """The most similar text at or above the threshold: its name, the similarity, and whether it is held out."""
-        self._last = self._signature(text)
+        self.ask(text)
         best: tuple[str, float, bool] | None = None
         for number in sorted(self._index.query(self._last)):
             name, held, values = self._known[number]
@@ -77,7 +137,7 @@ class Near:
         return best
 
     def add(self, name: str, held: bool = False) -> None:
-        """Keep the text that `match` was last asked about."""
+        """Keep the text that was last asked about."""
         self._index.insert(len(self._known), self._last)
         self._known.append((name, held, self._last.hashvalues.astype("uint32")))
 
