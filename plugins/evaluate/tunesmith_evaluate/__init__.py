@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunesmith import Evaluator, hookimpl
-from tunesmith_evaluate.settings import GenerateSettings
+from tunesmith_evaluate.settings import FewShotSettings, GenerateSettings, RetrievalSettings
+
+SCORES = ("rouge_score", "sacrebleu")
 
 
 @hookimpl
@@ -16,6 +18,22 @@ def tunesmith_evaluators() -> Iterator[Evaluator]:
         summary="Answers to held-out prompts against their references: exact match, ROUGE-L, BLEU, chrF",
         factory="tunesmith_evaluate.generate:evaluate",
         settings=GenerateSettings,
-        requires=("torch", "transformers", "tunesmith_transformers", "rouge_score", "sacrebleu"),
+        requires=("torch", "transformers", "tunesmith_transformers", *SCORES),
         accepts=("prompt-completion", "messages", "prompt"),
+    )
+    yield Evaluator(
+        name="few-shot",
+        summary="The same with training rows as examples in the prompt: random, fixed, or retrieved by BM25",
+        factory="tunesmith_evaluate.few_shot:evaluate",
+        settings=FewShotSettings,
+        requires=("torch", "transformers", "tunesmith_transformers", "bm25s", *SCORES),
+        accepts=("prompt-completion", "messages", "text-label"),
+    )
+    yield Evaluator(
+        name="retrieval",
+        summary="A baseline without a model: the answer of the training row most like the prompt, by BM25",
+        factory="tunesmith_evaluate.retrieval:evaluate",
+        settings=RetrievalSettings,
+        requires=("tunesmith_transformers", "bm25s", *SCORES),
+        accepts=("prompt-completion", "messages", "text-label"),
     )

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith import Context, DataError, Dataset, Evaluation, ModelHandle, Sample
+from tunesmith import Context, DataError, Dataset, Evaluation, ModelHandle, Records, Sample
+from tunesmith.spec import RecordType
 from tunesmith_evaluate.metrics import measure
 from tunesmith_evaluate.settings import GenerateSettings
 from tunesmith_transformers.generation import generate
@@ -34,7 +35,28 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: GenerateSettings, con
     Raises:
         DataError: no row can be asked.
     """
-    questions, left_out = _questions(handle, data, settings)
+    records = data.validation.spread(settings.rows)
+    references = [reference(row, data.type) for _, row in records]
+    return answered(handle, records, data.type, references, settings, context)
+
+
+def answered(
+    handle: ModelHandle,
+    records: Records,
+    record_type: RecordType,
+    references: Sequence[str],
+    settings: GenerateSettings,
+    context: Context,
+) -> Evaluation:
+    """Answer rows; measure those that have references.
+
+    Args:
+        references: of each row, empty where there is none.
+
+    Raises:
+        DataError: no row can be asked.
+    """
+    questions, left_out = _questions(handle, records, record_type, references, settings)
     if left_out:
         context.reporter.warn(_said(left_out))
     if not questions:
@@ -60,16 +82,21 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: GenerateSettings, con
     return Evaluation(measures=measures, samples=tuple(_sample(questions[i], answers[i]) for i in shown))
 
 
-def _questions(handle: ModelHandle, data: Dataset, settings: GenerateSettings) -> tuple[list[Question], dict[str, str]]:
+def _questions(
+    handle: ModelHandle,
+    records: Records,
+    record_type: RecordType,
+    references: Sequence[str],
+    settings: GenerateSettings,
+) -> tuple[list[Question], dict[str, str]]:
     """The rows to ask, and why others are left out."""
     new = settings.max_new_tokens
     room = None if handle.max_length is None else handle.max_length - new
-    records = data.validation.spread(settings.rows)
     questions: list[Question] = []
     left_out: dict[str, str] = {}
-    for name, row in records:
+    for (name, row), wanted in zip(records, references, strict=True):
         try:
-            ids = prompt_ids(row, data.type, handle.tokenizer)
+            ids = prompt_ids(row, record_type, handle.tokenizer)
         except Unusable as error:
             left_out[name] = str(error)
             continue
@@ -79,7 +106,7 @@ def _questions(handle: ModelHandle, data: Dataset, settings: GenerateSettings) -
             left_out[name] = f"its prompt leaves no room for {new} new tokens in {handle.max_length}"
         else:
             columns = column_values(row, handle.columns)
-            questions.append(Question(name, ids, _prompt(row, data.type), reference(row, data.type), columns))
+            questions.append(Question(name, ids, _prompt(row, record_type), wanted, columns))
     return questions, left_out
 
 

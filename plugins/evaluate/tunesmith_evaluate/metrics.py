@@ -12,14 +12,16 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from tunesmith import Measure
 from tunesmith.stats import RESAMPLES, bootstrap_mean
-from tunesmith_evaluate.settings import GenerateSettings
+from tunesmith_evaluate.settings import GenerateSettings, RetrievalSettings
 
 # Han, Hiragana and Katakana have no blanks between words: each sign counts as one
 _SIGNS = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
 _WORDS = re.compile(rf"[{_SIGNS}]|[^\W_{_SIGNS}]+")
 
 
-def measure(pairs: Sequence[tuple[str, str]], settings: GenerateSettings, seed: int) -> dict[str, Measure]:
+def measure(
+    pairs: Sequence[tuple[str, str]], settings: GenerateSettings | RetrievalSettings, seed: int
+) -> dict[str, Measure]:
     """The measures that `settings.metrics` names: `exact_match`, `rouge_l`, `bleu`, `chrf`.
 
     Args:
