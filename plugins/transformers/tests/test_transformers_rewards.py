@@ -158,3 +158,67 @@ def test_a_batch_may_be_larger_than_the_data():
     found = Order(3, 7, seed=0).of_step(1)
     assert sorted(found[:3]) == sorted(found[3:6]) == [0, 1, 2]
     assert len(found) == 7
+
+
+# --- a reward model ---------------------------------------------------------------------------
+SAID = [{"role": "user", "content": "hi"}]
+
+
+def read_by(monkeypatch, change, given, answer=(65, 257)):
+    """What a reward model reads of a prompt and an answer, where its tokenizer differs from the policy's."""
+    from tunesmith import Adapted
+    from tunesmith.testing import tiny_handle, tiny_tokenizer
+    from tunesmith_transformers.heads import with_head
+    from tunesmith_transformers.tokens import prompt_ids
+
+    policy, scorer = Adapted(tiny_handle()), with_head(tiny_handle(), "scalar", 0)
+    scorer.tokenizer = tiny_tokenizer()
+    change(scorer.tokenizer)
+    reward = rewards.ModelReward(Adapted(scorer), policy, "prompt", 2)
+    seen = []
+    monkeypatch.setattr(
+        rewards, "scores", lambda model, inputs: seen.extend(inputs["input_ids"].tolist()) or torch.zeros(1)
+    )
+    row = {"prompt": given}
+    ids = tuple(prompt_ids(row, "prompt", policy.handle.tokenizer))
+    text = policy.handle.tokenizer.decode(answer, skip_special_tokens=True)
+    reward([Prompt("r:1", ids, given, row, {})], [answer], [text])
+    return reward, seen[0], [*ids, *answer]
+
+
+def shorter_template(tokenizer):
+    tokenizer.chat_template = "{% for m in messages %}{{ m['content'] }}{% endfor %}>"
+
+
+def test_a_reward_model_that_reads_alike_gets_the_policy_s_tokens(monkeypatch):
+    for given in ("hi", SAID):
+        reward, read, own = read_by(monkeypatch, lambda tokenizer: None, given)
+        assert reward.apart is None
+        assert read == own
+
+
+def test_a_reward_model_of_another_vocabulary_gets_the_texts(monkeypatch):
+    change = lambda tokenizer: tokenizer.add_tokens(["hi"])  # noqa: E731
+    reward, read, own = read_by(monkeypatch, change, "hi")
+    assert "has another vocabulary than the policy" in reward.apart
+    assert read == [259, 65, 257] != own
+    # an answer that did not end has no end here either
+    assert read_by(monkeypatch, change, "hi", (65, 65))[1] == [259, 65, 65]
+
+
+def test_a_reward_model_of_another_chat_template_reads_conversations_in_its_own(monkeypatch):
+    reward, read, _ = read_by(monkeypatch, shorter_template, SAID)
+    assert "has another chat template than the policy" in reward.apart
+    assert reward.adapted.handle.tokenizer.decode(read[:-2]) == "hi>"
+    assert read[-2:] == [65, 257]
+    _, read, own = read_by(monkeypatch, shorter_template, "hi")
+    assert read == own
+
+
+def test_a_prompt_that_the_reward_model_s_template_refuses_is_a_lost_row(monkeypatch):
+    def refuse(tokenizer):
+        tokenizer.chat_template = "{{ raise_exception('no system here') if messages[0]['role'] == 'system' else 'x' }}"
+
+    reward, _, _ = read_by(monkeypatch, refuse, SAID)
+    with pytest.raises(Unusable, match="no system here"):
+        rewards.Rewards({"model": reward}, [1.0]).check_row({"prompt": [{"role": "system", "content": "s"}, *SAID]})

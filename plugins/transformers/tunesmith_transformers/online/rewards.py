@@ -16,6 +16,7 @@ import torch
 from tunesmith import Adapted, Context, NumericalError, PluginError, RecipeError
 from tunesmith.errors import message_of
 from tunesmith_transformers.batching import by_length, collate
+from tunesmith_transformers.generation import end_tokens
 from tunesmith_transformers.heads import scores
 from tunesmith_transformers.online import named
 from tunesmith_transformers.online.check import MODEL, NAMED, is_file, reward_names, split_reference
@@ -73,9 +74,13 @@ class Rewards:
 
         Raises:
             Unusable: with the reason.
+            DataError: the reward model needs a chat template and has none.
         """
         if self.exact is not None:
             self.exact.right(row)
+        for reward in self.parts.values():
+            if isinstance(reward, ModelReward):
+                reward.check_row(row)
 
     def __call__(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], texts: Sequence[str]) -> Scores:
         """The scores of some answers.
@@ -120,7 +125,9 @@ def make(
     for reference in names:
         if reference == MODEL:
             assert model is not None
-            parts[MODEL] = ModelReward(model, models["policy"].handle.tokenizer, record_type, batch_size)
+            parts[MODEL] = scorer = ModelReward(model, models["policy"], record_type, batch_size)
+            if scorer.apart:
+                context.reporter.say(scorer.apart)
         elif reference in NAMED:
             scored = named.make(reference, settings, record_type)
             exact = scored if isinstance(scored, named.ExactAnswer) else exact
@@ -208,16 +215,45 @@ class FunctionReward:
 class ModelReward:
     """Scores answers with a reward model, read at the last token of prompt and answer.
 
+    It is given the policy's own tokens, unless it has another vocabulary, or another chat template for a conversation:
+    then it reads the texts, written as in its own training.
+
     Args:
-        policy_tokenizer: what the answers' ids are of; where the reward model has another vocabulary, it is given text.
+        policy: whose answers are scored.
         record_type: of the rows.
     """
 
-    def __init__(self, adapted: Adapted, policy_tokenizer: Any, record_type: str, batch_size: int) -> None:
+    def __init__(self, adapted: Adapted, policy: Adapted, record_type: str, batch_size: int) -> None:
         self.adapted = adapted
         self.record_type = record_type
         self.batch_size = batch_size
-        self.same = adapted.handle.tokenizer.get_vocab() == policy_tokenizer.get_vocab()
+        own, other = adapted.handle.tokenizer, policy.handle.tokenizer
+        self.same_tokens = own is other or own.get_vocab() == other.get_vocab()
+        self.same_template = own.chat_template == other.chat_template
+        self.ends = end_tokens(policy.handle.model, other)
+        self.sources = (adapted.handle.source, policy.handle.source)
+
+    @property
+    def apart(self) -> str | None:
+        """A sentence on what it has otherwise than the policy; None where both read alike."""
+        if self.same_tokens and self.same_template:
+            return None
+        what = "chat template" if self.same_tokens else "vocabulary"
+        which = "conversations" if self.same_tokens else "answers"
+        return (
+            f"the reward model {self.sources[0]} has another {what} than the policy {self.sources[1]}: {which} are "
+            "handed to it as text, and read as in its own training"
+        )
+
+    def check_row(self, row: Mapping[str, Any]) -> None:
+        """Refuse a row whose prompt it cannot be given.
+
+        Raises:
+            Unusable: its chat template refuses it.
+            DataError: it has no chat template, and the row is a conversation.
+        """
+        if self.apart:
+            prompt_ids(row, self.record_type, self.adapted.handle.tokenizer)
 
     def __call__(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], texts: Sequence[str]
@@ -257,12 +293,13 @@ class ModelReward:
 
     def _row(self, prompt: Prompt, answer: Sequence[int], text: str) -> Encoded:
         handle = self.adapted.handle
-        if self.same:
+        if self.same_tokens and (self.same_template or isinstance(prompt.given, str)):
             ids = (*prompt.ids, *answer)
         else:
             tokenizer = handle.tokenizer
             tail = tokenizer(text, add_special_tokens=False)["input_ids"]
-            ids = (*prompt_ids(prompt.source, self.record_type, tokenizer), *tail, tokenizer.eos_token_id)
+            end = (tokenizer.eos_token_id,) if answer[-1] in self.ends else ()
+            ids = (*prompt_ids(prompt.source, self.record_type, tokenizer), *tail, *end)
         return Encoded(prompt.row, ids, (False,) * len(ids), column_values(prompt.source, handle.columns))
 
 
