@@ -8,7 +8,7 @@ import random
 import pytest
 
 from tunesmith import DataError
-from tunesmith.stats import bootstrap_mean, bootstrap_ratio, wilson
+from tunesmith.stats import bootstrap_grouped, bootstrap_mean, bootstrap_ratio, wilson
 
 
 def test_the_mean_lies_in_its_interval() -> None:
@@ -77,3 +77,13 @@ def test_rows_that_weigh_nothing_may_be_drawn_alone() -> None:
 )
 def test_a_share_of_few_rows_has_the_score_interval(share: float, n: int, low: float, high: float) -> None:
     assert wilson(share, n) == pytest.approx((low, high), abs=1e-4)
+
+
+def test_values_of_one_group_are_drawn_together() -> None:
+    draw = random.Random(7)
+    truth = [float(draw.random() < 0.6) for _ in range(60)]
+    values, groups = [value for value in truth for _ in range(6)], [number for number in range(60) for _ in range(6)]
+    alone, grouped = bootstrap_mean(values, seed=1), bootstrap_grouped(values, groups, seed=1)
+    assert grouped[0] == pytest.approx(alone[0])
+    assert (grouped[2] - grouped[1]) / (alone[2] - alone[1]) == pytest.approx(math.sqrt(6), rel=0.15)
+    assert bootstrap_grouped(truth, range(60), seed=1) == bootstrap_mean(truth, seed=1)

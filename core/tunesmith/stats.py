@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 RESAMPLES = 1000
 #: Standard deviations on either side of the middle of a normal distribution that hold 95 % of it.
@@ -15,6 +15,20 @@ Z = 1.959963984540054
 def bootstrap_mean(values: Sequence[float], *, seed: int, resamples: int = RESAMPLES) -> tuple[float, float, float]:
     """The mean of `values` and the ends of its 95 % interval."""
     return bootstrap_ratio(values, [1] * len(values), seed=seed, resamples=resamples)
+
+
+def bootstrap_grouped(
+    values: Sequence[float], groups: Sequence[Hashable], *, seed: int, resamples: int = RESAMPLES
+) -> tuple[float, float, float]:
+    """The mean of `values` and the ends of its 95 % interval, where values of one group are drawn together.
+
+    Values of one group say less than as many of different ones: the pairs of a ranking share its prompt and answers.
+    """
+    sums: dict[Hashable, list[float]] = {}
+    for value, group in zip(values, groups, strict=True):
+        sums.setdefault(group, []).append(value)
+    totals, counts = [sum(found) for found in sums.values()], [len(found) for found in sums.values()]
+    return bootstrap_ratio(totals, counts, seed=seed, resamples=resamples)
 
 
 def bootstrap_ratio(

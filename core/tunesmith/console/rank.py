@@ -32,6 +32,7 @@ from tunesmith.registry import Registry
 if TYPE_CHECKING:
     from tunesmith.ranking.book import Book, Participant
     from tunesmith.ranking.prompts import Question
+    from tunesmith.ranking.tally import Score
 
 ROWS, ANSWERS, SEED, USE = 20, 1, 42, "generate"
 #: What the evaluator is given where neither the command line nor the file says otherwise, as far as it takes it.
@@ -116,17 +117,25 @@ def rank(
             print_json({"file": str(to), **found.describe(names=over)})
         elif over:
             show(found, data_console())
-        _next(found.left, to, found.scores[0].run if over else None)
+        _next(found.left, to, found.scores[0] if over else None)
 
 
-def _next(left: int, to: Path, best: str | None) -> None:
+def _next(left: int, to: Path, best: Score | None) -> None:
     again = f"tunesmith rank --to {shlex.quote(str(to))}"
     if left:
         note(f"{left} more to judge; {to} keeps what you said")
         next_steps(again, *([] if best else [f"{again} --table"]))
     else:
         note(f'all is judged; to train on it: use = "jsonl" and path = "{to}" in [data]')
-        next_steps(f"tunesmith chat {shlex.quote(best or '')}")
+        assert best is not None
+        next_steps(f"tunesmith chat {shlex.quote(_short(best.run))}{' --base' if best.base else ''}")
+
+
+def _short(artifact: str) -> str:
+    """An artifact's folder as a person would name it from here."""
+    here = Path.cwd()
+    path = Path(artifact)
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 # --- who takes part ---------------------------------------------------------------------------

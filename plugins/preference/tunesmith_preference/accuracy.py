@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 
 import torch
 
-from tunesmith import Context, Dataset, Evaluation, Measure, ModelHandle, RecipeError, Records
-from tunesmith.stats import bootstrap_mean
+from tunesmith import Context, Dataset, Evaluation, ModelHandle, RecipeError, Records
 from tunesmith_preference.settings import AccuracySettings
 from tunesmith_transformers.batching import by_length
-from tunesmith_transformers.pairs import collate_pairs, held_out_pairs
+from tunesmith_transformers.pairs import collate_pairs, held_out_pairs, mean_over_pairs
 from tunesmith_transformers.supervised import answer_logps
 
 
@@ -49,8 +47,8 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: AccuracySettings, con
         model.train(training)
     return Evaluation(
         measures={
-            "pair_accuracy": _share(sums, context.seed),
-            "pair_accuracy_per_token": _share(means, context.seed),
+            "pair_accuracy": mean_over_pairs(_won(sums), pairs, "higher", context.seed),
+            "pair_accuracy_per_token": mean_over_pairs(_won(means), pairs, "higher", context.seed),
         }
     )
 
@@ -70,8 +68,6 @@ def paired(records: Records) -> Records:
     return Records(rows, names)
 
 
-def _share(values: torch.Tensor, seed: int) -> Measure:
-    """The share of rows (N, 2) whose first value is the higher one; a tie counts half."""
-    won: Sequence[float] = [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in values.tolist()]
-    value, low, high = bootstrap_mean(won, seed=seed)
-    return Measure(value=value, low=low, high=high, n=len(won), better="higher", per_row=tuple(won))
+def _won(values: torch.Tensor) -> list[float]:
+    """1 for each row of (N, 2) whose first value is the higher one, half for a tie."""
+    return [1.0 if a > b else 0.5 if a == b else 0.0 for a, b in values.tolist()]

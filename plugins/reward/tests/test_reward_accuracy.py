@@ -52,6 +52,22 @@ def test_measures_of_known_rewards(tiny_handle, monkeypatch):
     assert [y for _, y in curve.points] == [0.5, 0.0, 1.0, 1.0]
 
 
+def test_the_pairs_of_one_prompt_are_drawn_together(tiny_handle, monkeypatch):
+    ahead = [1.0] * 5 + [-1.0] * 5
+    monkeypatch.setattr(accuracy, "rewards_ahead", lambda *arguments: ahead)
+    handle = with_head(tiny_handle, "scalar", 0)
+
+    def interval(prompts):
+        rows = [{"prompt": prompt, "chosen": str(i), "rejected": "b"} for i, prompt in enumerate(prompts)]
+        data = Dataset(type="preference", train=Records([], []), validation=Records(rows, list("abcdefghij")))
+        found = evaluate(handle, data, RewardAccuracySettings(), Context()).measures["pair_accuracy"]
+        return found.value, found.low, found.high
+
+    value, low, high = interval("abcdefghij")
+    assert 0 < low < value == 0.5 < high < 1
+    assert interval("aaaaabbbbb") == (0.5, 0.0, 1.0)  # two prompts say as little as two pairs
+
+
 def test_the_report_draws_the_calibration(tmp_path):
     curve = {
         "name": "calibration",

@@ -8,18 +8,17 @@ import torch
 
 from tunesmith import Context, Curve, Dataset, Evaluation, Measure, ModelHandle, RecipeError
 from tunesmith.calibration import expected_error
-from tunesmith.stats import bootstrap_mean
 from tunesmith_reward.calibration import reliability, rightly
 from tunesmith_reward.settings import RewardAccuracySettings
 from tunesmith_transformers.batching import by_length
 from tunesmith_transformers.heads import scores
-from tunesmith_transformers.pairs import Pair, collate_pairs, held_out_pairs
+from tunesmith_transformers.pairs import Pair, collate_pairs, held_out_pairs, mean_over_pairs
 
 
 def evaluate(handle: ModelHandle, data: Dataset, settings: RewardAccuracySettings, context: Context) -> Evaluation:
     """`pair_accuracy`, `pair_loss` (nats) and `calibration_error`, and the curve `calibration`.
 
-    The first two have the 95 % percentile bootstrap over pairs; a tie counts half.
+    The first two have the 95 % percentile bootstrap over prompts, whose pairs are drawn together; a tie counts half.
 
     Raises:
         RecipeError: the model has no scalar head.
@@ -37,8 +36,8 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: RewardAccuracySetting
     loss = [max(-value, 0.0) + math.log1p(math.exp(-abs(value))) for value in ahead]
     return Evaluation(
         measures={
-            "pair_accuracy": _mean([rightly(value) for value in ahead], "higher", context.seed),
-            "pair_loss": _mean(loss, "lower", context.seed),
+            "pair_accuracy": mean_over_pairs([rightly(value) for value in ahead], pairs, "higher", context.seed),
+            "pair_loss": mean_over_pairs(loss, pairs, "lower", context.seed),
             "calibration_error": Measure(value=expected_error(bins), better="lower", n=len(ahead)),
         },
         curves=(Curve(name="calibration", x="confidence", points=points, ideal=((0.5, 0.5), (1.0, 1.0))),),
@@ -65,8 +64,3 @@ def rewards_ahead(handle: ModelHandle, pairs: list[Pair], batch_size: int, conte
     finally:
         model.train(training)
     return ahead
-
-
-def _mean(values: list[float], better: str, seed: int) -> Measure:
-    value, low, high = bootstrap_mean(values, seed=seed)
-    return Measure(value=value, low=low, high=high, n=len(values), better=better, per_row=tuple(values))  # type: ignore[arg-type]

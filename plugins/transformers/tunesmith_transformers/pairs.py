@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
-from tunesmith import Column, Context, DataError, Ledger, ModelHandle, Records
+from tunesmith import Column, Context, DataError, Ledger, Measure, ModelHandle, Records
+from tunesmith.stats import bootstrap_grouped
 from tunesmith_transformers.batching import collate
 from tunesmith_transformers.tokens import Encoded, Unusable, column_values, contract, encode_row, fitted
 
@@ -29,6 +30,11 @@ class Pair:
     chosen: Encoded
     rejected: Encoded
     margin: float | None = None
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The tokens before the answers."""
+        return self.chosen.ids[: self.chosen.supervised.index(True)]
 
     @property
     def length(self) -> int:
@@ -123,6 +129,14 @@ def collate_pairs(pairs: Sequence[Pair], pad_token_id: int) -> dict[str, torch.T
         `input_ids`, `attention_mask`, `labels`, each (2B, T), and the rows' columns, each (2B,).
     """
     return collate([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], pad_token_id)
+
+
+def mean_over_pairs(
+    values: Sequence[float], pairs: Sequence[Pair], better: Literal["higher", "lower"], seed: int
+) -> Measure:
+    """The mean of one value a pair; its interval is over prompts, whose pairs are drawn together."""
+    value, low, high = bootstrap_grouped(values, [pair.prompt for pair in pairs], seed=seed)
+    return Measure(value=value, low=low, high=high, n=len(values), better=better, per_row=tuple(values))
 
 
 def margins(pairs: Sequence[Pair]) -> torch.Tensor:
