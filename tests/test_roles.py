@@ -13,7 +13,8 @@ import torch
 from tunesmith import Adapted, Adapter, Context, ModelHandle, Settings
 from tunesmith.context import SilentReporter
 from tunesmith.plan import Use
-from tunesmith.roles import EarlierView, Roles, untrained
+from tunesmith.roles import Roles, untrained
+from tunesmith.views import EarlierView
 
 
 class Heard(SilentReporter):

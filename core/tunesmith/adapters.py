@@ -40,14 +40,15 @@ class Adapters:
 
     Args:
         handle: the loaded base.
+        merged: what tells the earlier stage that was merged into it, as `parent_digest` gives it.
     """
 
-    def __init__(self, handle: ModelHandle) -> None:
+    def __init__(self, handle: ModelHandle, merged: str = "none") -> None:
         self.handle = handle
         self.active: str | None = None
         self._adapted: dict[str | None, Adapted] = {None: Adapted(handle)}
         self._structure: dict[str | None, Structure] = {None: Structure(handle.model)}
-        self._parent = "none"
+        self._parent = merged
 
     @classmethod
     def open(cls, artifact: Path, registry: Registry, context: Context, *, name: str = "main") -> Adapters:
@@ -57,8 +58,7 @@ class Adapters:
             TunesmithError: a file is damaged, or the base is not the one that the adapter was trained on.
         """
         verify(artifact)
-        adapters = cls(load_base(read_line(artifact, registry), registry, context))
-        adapters._parent = parent_digest(artifact)
+        adapters = cls(load_base(read_line(artifact, registry), registry, context), parent_digest(artifact))
         adapters.load(name, artifact, registry, context)
         return adapters
 
@@ -99,8 +99,14 @@ class Adapters:
         self.active = name
         return adapted
 
-    def load(self, name: str, artifact: Path, registry: Registry, context: Context) -> Adapted:
+    def load(
+        self, name: str, artifact: Path, registry: Registry, context: Context, *, any_head: bool = False
+    ) -> Adapted:
         """Put the adapter of an artifact on the base; it is then the active one.
+
+        Args:
+            any_head: also one that was made under another head, which the artifact keeps; it is put on the same base
+                for this adapter alone.
 
         Raises:
             TunesmithError: a file is damaged.
@@ -109,8 +115,10 @@ class Adapters:
         verify(artifact)
         line = read_line(artifact, registry)
         base = read_card(artifact)["base"]
+        change = self.handle.with_head if any_head and line.head != self.handle.head else None
+        head = line.head if change else self.handle.head
         wanted = {"weights": base["digest"][:16], "head": line.head, "merged stage": parent_digest(artifact)}
-        here = {"weights": self.handle.digest[:16], "head": self.handle.head, "merged stage": self._parent}
+        here = {"weights": self.handle.digest[:16], "head": head, "merged stage": self._parent}
         if wanted != here:
             raise DataError(
                 f"the adapter in {artifact} was made for another base model",
@@ -131,9 +139,12 @@ class Adapters:
                 adapted.load(artifact)
             adapted.model.eval()
 
-        return self.attach(
-            name, lambda handle: adapt(handle, line.adapter, context.with_(folder=line.folder, fresh=False)), fill
-        )
+        def make(handle: ModelHandle) -> Adapted:
+            if change:
+                handle = change(replace(handle, labels=line.labels), line.head, context.seed)
+            return adapt(handle, line.adapter, context.with_(folder=line.folder, fresh=False))
+
+        return self.attach(name, make, fill)
 
     def switch(self, name: str | None) -> Adapted:
         """Make an adapter the active one; None is the base alone.

@@ -252,8 +252,12 @@ def check_base(artifact: Path, handle: ModelHandle) -> None:
 
 def parent_digest(artifact: Path) -> str:
     """What tells one merged earlier stage from another: the digest over its digests; `none` without one."""
-    path = artifact / PARENT / DIGESTS
-    return sha256_file(path)[:16] if path.is_file() else "none"
+    return merged_digest(artifact / PARENT)
+
+
+def merged_digest(parent: Path | None) -> str:
+    """What tells the artifact `parent` from another one, wherever it lies; `none` where there is none."""
+    return sha256_file(parent / DIGESTS)[:16] if parent and (parent / DIGESTS).is_file() else "none"
 
 
 def commit(target: Path, line: Line, adapted: Adapted, card: Mapping[str, Any], text: str) -> Path:

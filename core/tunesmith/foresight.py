@@ -13,7 +13,7 @@ from tunesmith.locate import KeyPath
 from tunesmith.plan import Use
 from tunesmith.recipe import Recipe, dotted
 from tunesmith.registry import Entry
-from tunesmith.spec import Model, Settings, Trainer
+from tunesmith.spec import Model, Role, Settings, Trainer
 from tunesmith.static import dataclass_fields
 
 
@@ -70,6 +70,34 @@ def check_dense(model: Use, quantizer: Use | None, folder: Path, where: str) -> 
             f"the base is stored quantized ({stored}) already, and {quantizer.component.name} cannot quantize it again",
             where=where,
             fix="Leave out [quantizer], or give the same model in full precision.",
+        )
+
+
+def check_carry(role: Role, stage: str, made: str, carry: Any, adapter: Use | None, where: str) -> None:
+    """Refuse a way to go on from an earlier stage that the role cannot take.
+
+    Args:
+        made: the head of what that stage made.
+
+    Raises:
+        RecipeError: `carry` and the adapter do not fit each other, or the heads do not.
+    """
+    if (
+        carry not in ("continue", "merge")
+        or (carry == "continue" and adapter)
+        or (carry == "merge" and not adapter and role.trainable)
+    ):
+        raise RecipeError(
+            f"carry = {carry!r} does not fit: 'continue' goes on with the adapter of stage {stage!r} and takes no "
+            "[adapter]; 'merge' folds it into the base and needs a new one",
+            where=where,
+            fix="Change `carry`, or add or remove [adapter].",
+        )
+    if carry == "continue" and made != role.head:
+        raise RecipeError(
+            f"stage {stage!r} made a model with a {made!r} head, and role {role.name!r} needs a {role.head!r} one",
+            where=where,
+            fix="Add [adapter]: then the earlier stage is merged into the base, and the new head stands on it.",
         )
 
 

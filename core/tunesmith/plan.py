@@ -33,6 +33,8 @@ class Use:
         implied: whether the recipe does not name it: an evaluator that a run uses unasked. No part of a fingerprint.
         steps: of a loader, what prepares its rows, in order.
         sources: of a loader that combines others, these by name.
+        roles: of an evaluator, the models that it needs besides the one that it measures.
+        models: these, once they are loaded; handed to its factory.
     """
 
     component: Component
@@ -44,6 +46,8 @@ class Use:
     implied: bool = False
     steps: tuple[Use, ...] = ()
     sources: Mapping[str, Use] = field(default_factory=dict)
+    roles: Mapping[str, RolePlan] = field(default_factory=dict)
+    models: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
     def describe(self) -> dict[str, Any]:
         """The use as JSON-ready data."""
@@ -57,6 +61,7 @@ class Use:
             **({"implied": True} if self.implied else {}),
             **({"sources": sources} if sources else {}),
             **({"steps": [use.describe() for use in self.steps]} if self.steps else {}),
+            **({"roles": [role.describe() for role in self.roles.values()]} if self.roles else {}),
         }
 
     def within(self) -> Iterator[Use]:
@@ -66,8 +71,9 @@ class Use:
             yield from use.within()
 
     def call(self, *arguments: Any, **options: Any) -> Any:
-        """Call the component's factory."""
-        return self.component.resolve()(*arguments, **options)
+        """Call the component's factory; one of an evaluator that has roles with their models, too."""
+        more = () if self.models is None else (self.models,)
+        return self.component.resolve()(*arguments, *more, **options)
 
 
 @dataclass(frozen=True)
@@ -121,16 +127,21 @@ class StagePlan:
     @property
     def needs(self) -> tuple[str, ...]:
         """Stages whose artifacts this one starts from."""
-        return tuple(dict.fromkeys(role.stage for role in self.roles.values() if role.stage))
+        return tuple(dict.fromkeys(role.stage for role in self._all_roles() if role.stage))
 
     def uses(self) -> Iterator[Use]:
         """Every component of the stage."""
         yield from self.data.within()
-        for role in self.roles.values():
+        for role in self._all_roles():
             yield from (use for use in (role.model, role.quantizer, role.adapter) if use)
         yield self.trainer
         yield from self.evaluators
         yield from self.exporters
+
+    def _all_roles(self) -> Iterator[RolePlan]:
+        yield from self.roles.values()
+        for use in self.evaluators:
+            yield from use.roles.values()
 
     def notes(self) -> list[dict[str, str]]:
         """What the components say about their settings here: `kind`, `name` and `note`, each once."""

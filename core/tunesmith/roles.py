@@ -1,16 +1,14 @@
 """The models of a stage: every role loaded, adapted and checked before anything is measured or trained.
 
-A frozen role whose base another role has too stands on the same weights, with its own adapter.
+A frozen role whose base another role has too stands on the same weights, with its own adapter and its own head.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from tunesmith import artifact
 from tunesmith.adapted import Adapted, DisabledView, ModelHandle
@@ -19,11 +17,12 @@ from tunesmith.context import Context
 from tunesmith.dense import sizes
 from tunesmith.errors import PluginError, TunesmithError
 from tunesmith.guard import guarded
-from tunesmith.labels import LABEL_HEADS, labels_of
+from tunesmith.labels import LABEL_HEADS, Labels, labels_of
 from tunesmith.plan import RolePlan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
-from tunesmith.spec import Adapter
+from tunesmith.spec import Adapter, Evaluator
+from tunesmith.views import EarlierView, FrozenView
 
 
 @dataclass
@@ -33,45 +32,19 @@ class Roles:
     Args:
         models: by role, in the trainer's order.
         base: the main role's model before its adapter; None when it goes on with an earlier stage's.
+        evaluators: the stage's, with the models that they need besides the one that they measure.
         counts: `trainable_parameters` and `parameters` of the main role, for the stage's result.
     """
 
     models: dict[str, Adapted] = field(default_factory=dict)
     base: ModelHandle | None = None
+    evaluators: tuple[Use, ...] = ()
     counts: dict[str, int] = field(default_factory=dict)
 
     @property
     def main(self) -> Adapted:
         """The role that is evaluated and kept."""
         return next(iter(self.models.values()))
-
-
-class FrozenView(Adapted):
-    """A role that stands on the base of another one: its own adapter, or none, is put there for the time of `use`.
-
-    Args:
-        adapters: the adapters on that base.
-        name: this role's; None for the base alone.
-    """
-
-    def __init__(self, adapters: Adapters, name: str | None) -> None:
-        adapted = adapters.switch(name)
-        super().__init__(adapted.handle, adapted.model)
-        self._adapters = adapters
-        self._name = name
-
-    def trainable(self) -> dict[str, Any]:
-        return {}
-
-    @contextmanager
-    def disabled(self) -> Iterator[Any]:
-        with self._adapters.using(self._name) as adapted, adapted.disabled() as model:
-            yield model
-
-    @contextmanager
-    def use(self) -> Iterator[Any]:
-        with self._adapters.using(self._name) as adapted, adapted.use() as model:
-            yield model
 
 
 def load_roles(
@@ -85,21 +58,11 @@ def load_roles(
     Raises:
         TunesmithError: an adapter does not fit its model or the rows, or leaves nothing to train.
     """
-    roles = Roles()
     own = {name: role for name, role in stage.roles.items() if role.shares is None}
-    lines = {name: artifact.line_of_role(role, context.folder, artifacts, registry) for name, role in own.items()}
-    labels = labels_of(data)
-    lines = {
-        name: replace(line, labels=line.labels or labels) if line.head in LABEL_HEADS else line
-        for name, line in lines.items()
-    }
-    loaded: dict[str, Adapted] = {}
-    for names in _with_one_base(stage, lines):
-        loader = _Loader(stage, lines, artifacts, registry, context)
-        models, base = loader.alone(names[0]) if len(names) == 1 else loader.together(names)
-        loaded.update(models)
-        if next(iter(stage.roles)) in names:
-            roles.base = base
+    measuring = _of_evaluators(stage.evaluators)
+    loader = _Loader({**own, **measuring}, artifacts, registry, context, labels_of(data))
+    loaded, lines = loader.load(), loader.lines
+    roles = Roles(base=loader.bases[next(iter(stage.roles))], evaluators=_bound(stage.evaluators, loaded))
     for name, role in stage.roles.items():
         if role.shares is None:
             roles.models[name] = loaded[name]
@@ -117,25 +80,11 @@ def load_roles(
     return roles
 
 
-class EarlierView(DisabledView):
-    """A role that is another role's model as an earlier stage left it: a copy of its trainable weights is kept.
-
-    Without its adapter that model would be the base, which is not what this stage starts from.
-    """
-
-    def __init__(self, of: Adapted) -> None:
-        super().__init__(of)
-        self._earlier = copy.deepcopy(of.state())
-
-    @contextmanager
-    def use(self) -> Iterator[Any]:
-        trained = copy.deepcopy(self._of.state())
-        self._of.load_state(self._earlier)
-        try:
-            with self._of.use() as model:
-                yield model
-        finally:
-            self._of.load_state(trained)
+def with_models(
+    evaluators: Sequence[Use], artifacts: Mapping[str, Path], registry: Registry, context: Context
+) -> tuple[Use, ...]:
+    """Evaluators with the models that they need besides the one that they measure, where no stage is being run."""
+    return _bound(evaluators, _Loader(_of_evaluators(evaluators), artifacts, registry, context).load())
 
 
 @contextmanager
@@ -171,13 +120,39 @@ def untrained(roles: Roles, use: Use | None, context: Context) -> Iterator[Model
 
 @dataclass
 class _Loader:
-    """Loads roles of one base."""
+    """Loads roles, those of one base together.
 
-    stage: StagePlan
-    lines: Mapping[str, artifact.Line]
+    Args:
+        labels: those of the rows, for a head that has one output for each.
+        bases: of each role, its model before its adapter; None where it goes on with an earlier stage's.
+    """
+
+    roles: Mapping[str, RolePlan]
     artifacts: Mapping[str, Path]
     registry: Registry
     context: Context
+    labels: Labels | None = None
+    lines: dict[str, artifact.Line] = field(init=False)
+    bases: dict[str, ModelHandle | None] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        made = {
+            name: artifact.line_of_role(role, self.context.folder, self.artifacts, self.registry)
+            for name, role in self.roles.items()
+        }
+        self.lines = {
+            name: replace(line, labels=line.labels or self.labels) if line.head in LABEL_HEADS else line
+            for name, line in made.items()
+        }
+
+    def load(self) -> dict[str, Adapted]:
+        """Every role's model."""
+        loaded: dict[str, Adapted] = {}
+        for names in self._with_one_base():
+            models, base = self.alone(names[0]) if len(names) == 1 else self.together(names)
+            loaded.update(models)
+            self.bases.update(dict.fromkeys(names, base))
+        return loaded
 
     def alone(self, name: str) -> tuple[dict[str, Adapted], ModelHandle | None]:
         """A role that has its base for itself, and the base where the adapter is new."""
@@ -189,14 +164,14 @@ class _Loader:
 
     def together(self, names: Sequence[str]) -> tuple[dict[str, Adapted], ModelHandle | None]:
         """Roles on one copy of the base, at most one of which is trained; that one is active."""
-        first = self._kept(names[0])
+        first, line = self._kept(names[0]), self.lines[names[0]]
         adapters = (
             Adapters.open(first, self.registry, self.context, name=names[0])
             if first is not None
-            else Adapters(self._base(self.lines[names[0]]))
+            else Adapters(self._base(line), artifact.merged_digest(line.parent))
         )
         keys = {name: self._put(name, adapters) for name in names}
-        trained = next((name for name in names if self.stage.roles[name].role.trainable), None)
+        trained = next((name for name in names if self.roles[name].role.trainable), None)
         models: dict[str, Adapted] = {name: FrozenView(adapters, keys[name]) for name in names if name != trained}
         active = adapters.switch(keys[trained] if trained else None)
         if trained:
@@ -214,15 +189,15 @@ class _Loader:
         elif name in adapters.names:
             adapted = adapters.switch(name)
         else:
-            adapted = adapters.load(name, kept, self.registry, self.context)
-        if not self.stage.roles[name].role.trainable:
+            adapted = adapters.load(name, kept, self.registry, self.context, any_head=True)
+        if not self.roles[name].role.trainable:
             for parameter in adapted.trainable().values():
                 parameter.requires_grad_(False)
         return name
 
     def _kept(self, name: str) -> Path | None:
         """The artifact whose adapter the role goes on with."""
-        role = self.stage.roles[name]
+        role = self.roles[name]
         return self.artifacts[role.stage] if role.stage is not None and role.carry == "continue" else None
 
     def _base(self, line: artifact.Line) -> ModelHandle:
@@ -231,19 +206,52 @@ class _Loader:
             self.context.reporter.say(note)
         return handle
 
+    def _with_one_base(self) -> list[list[str]]:
+        """Names of roles by base, in order; two roles that are trained never share one."""
+        groups: list[list[str]] = []
+        for name in self.roles:
+            group = next((names for names in groups if self._fits(name, names)), None)
+            if group is None:
+                groups.append([name])
+            else:
+                group.append(name)
+        return groups
 
-def _with_one_base(stage: StagePlan, lines: Mapping[str, artifact.Line]) -> list[list[str]]:
-    """Names of roles by base, in order; two roles that are trained never share one."""
-    groups: list[tuple[artifact.Line, list[str]]] = []
-    for name, line in lines.items():
-        base, trained = replace(line, adapter=None), stage.roles[name].role.trainable
-        for other, names in groups:
-            if other == base and not (trained and any(stage.roles[n].role.trainable for n in names)):
-                names.append(name)
-                break
-        else:
-            groups.append((base, [name]))
-    return [names for _, names in groups]
+    def _fits(self, name: str, names: Sequence[str]) -> bool:
+        """Whether a role can stand on the base of others, the first of which was loaded with its own head.
+
+        A head of another kind can be put on that base where it comes out of an earlier stage's artifact. A language
+        model's own head is part of the base, and no artifact has it.
+        """
+        line, first = self.lines[name], self.lines[names[0]]
+        if _base_of(line) != _base_of(first):
+            return False
+        trained = [other for other in (name, *names) if self.roles[other].role.trainable]
+        if len(trained) > 1:
+            return False
+        same = (line.head, line.labels) == (first.head, first.labels)
+        return same or (first.head == "causal-lm" and self._kept(name) is not None)
+
+
+def _base_of(line: artifact.Line) -> tuple[artifact.Line, str]:
+    """What a base is told by, wherever the stage lies that was merged into it."""
+    return replace(line, adapter=None, head="", parent=None, labels=None), artifact.merged_digest(line.parent)
+
+
+def _of_evaluators(evaluators: Sequence[Use]) -> dict[str, RolePlan]:
+    """The roles of evaluators, under names that no trainer's role can have."""
+    return {
+        f"evaluate.{number}.{name}": role for number, use in enumerate(evaluators) for name, role in use.roles.items()
+    }
+
+
+def _bound(evaluators: Sequence[Use], loaded: Mapping[str, Adapted]) -> tuple[Use, ...]:
+    return tuple(
+        replace(use, models={name: loaded[f"evaluate.{number}.{name}"] for name in use.roles})
+        if isinstance(use.component, Evaluator) and use.component.roles
+        else use
+        for number, use in enumerate(evaluators)
+    )
 
 
 def _trainable(role: RolePlan, adapted: Adapted, use: Use, context: Context) -> dict[str, int]:

@@ -13,7 +13,7 @@ from tunesmith.comparison.settings import CHANGEABLE, CompareSettings
 from tunesmith.recipe import STAGE_KEYS, RunSettings
 from tunesmith.registry import Entry, Registry
 from tunesmith.search.settings import SearchSettings
-from tunesmith.spec import Loader, Settings
+from tunesmith.spec import Evaluator, Loader, Settings
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 #: table of a recipe -> kind of component that it names
@@ -238,6 +238,9 @@ def _component(entry: Entry, rivals: list[Entry], definitions: Schema) -> tuple[
         schema["properties"]["quantizer"] = _ref("quantizer.strict")
     else:
         required = ["use", *required]
+    if isinstance(component, Evaluator) and component.roles:
+        roles = {role.name: {"description": role.summary, **_ref("role.strict")} for role in component.roles}
+        schema["properties"]["models"] = {"type": "object", "properties": roles, "additionalProperties": False}
     definitions[name] = schema
     return {"$ref": f"#/$defs/{name}", "required": required}, _ref(name)
 

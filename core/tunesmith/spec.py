@@ -275,16 +275,20 @@ class Trainer(Component):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluator(Component):
-    """Measures: `factory(handle, data, settings, context) -> Evaluation` or a mapping of `Measure`."""
+    """Measures: `factory(handle, data, settings, context) -> Evaluation` or a mapping of `Measure`.
+
+    One with roles is called `factory(handle, data, settings, context, models)`, with `Adapted` objects by role.
+    """
 
     kind: ClassVar[str] = "evaluator"
-
     accepts: tuple[RecordType, ...] = ()
     """The record types that it can score; empty for all."""
     held_out: bool = True
     """Whether it reads the held-out rows; False for one that brings rows of its own."""
     standing: tuple[Head, ...] = ()
     """Heads of models on which every run measures it without being asked; `[run] verdict = false` leaves it out."""
+    roles: tuple[Role, ...] = ()
+    """The models that it needs besides the one that it measures; all frozen and without a default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -293,6 +297,12 @@ class Evaluator(Component):
             raise ValueError(
                 f"Evaluator {self.name!r}: unknown heads {sorted(unknown)}; there are {sorted(get_args(Head))}"
             )
+        names = [role.name for role in self.roles]
+        if len(set(names)) < len(names):
+            raise ValueError(f"Evaluator {self.name!r}: two of its roles have one name: {', '.join(names)}")
+        for role in self.roles:
+            if role.trainable or role.default:
+                raise ValueError(f"Evaluator {self.name!r}: role {role.name!r} must be frozen and without a default")
 
 
 @dataclass(frozen=True, kw_only=True)

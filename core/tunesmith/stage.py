@@ -135,6 +135,7 @@ class StageRun:
 
     def _load_roles(self, data: Dataset) -> Roles:
         roles = load_roles(self.stage, data, self.artifacts, self.registry, self.context)
+        self.stage = replace(self.stage, evaluators=roles.evaluators)
         self.result.training.update(roles.counts)
         return roles
 

@@ -22,6 +22,7 @@ from tunesmith.planner import Planner
 from tunesmith.recipe import Recipe, read
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
+from tunesmith.roles import with_models
 from tunesmith.run import signals, start
 from tunesmith.stage import evaluate, load_data
 from tunesmith.store import write_json
@@ -89,7 +90,7 @@ def execute(job: Job, reporter: Reporter) -> Path | None:
         with _context(plan, reporter) as context:
             reporter.phase("general ability: load model")
             adapted = artifact.load_artifact(run / "artifact", registry, context)
-            found = _measure_general(general, adapted, context)
+            found = _measure_general(general, adapted, registry, context)
         write_json(run / GENERAL, {"fingerprint": job.general_fingerprint, **found})
     return run
 
@@ -106,13 +107,14 @@ def _measure_base(plan: Plan, registry: Registry, context: Context, general: tup
         context.reporter.say(note)
     adapted = Adapted(handle)
     handle.model.eval()
+    evaluators = with_models(stage.evaluators, {}, registry, context)
     context.reporter.phase("evaluate")
     with adapted.use() as model:
-        found = evaluate(stage.evaluators, replace(handle, model=model), data, context)
+        found = evaluate(evaluators, replace(handle, model=model), data, context)
     first = next(iter(handle.model.parameters()), None)
     return {
         **found,
-        "general": _measure_general(general, adapted, context) if general else {},
+        "general": _measure_general(general, adapted, registry, context) if general else {},
         "parameters": sum(sizes(handle.model).values()),
         "memory": peak_memory(str(getattr(first, "device", "cpu"))),
         "seconds": round(time.monotonic() - begun, 3),
@@ -127,7 +129,9 @@ def _general(job: Job, recipe: Recipe, registry: Registry) -> tuple[Use, Use] | 
     return loader, planner.use("evaluator", job.measure, ("compare", "measure"))
 
 
-def _measure_general(general: tuple[Use, Use], adapted: Adapted, context: Context) -> dict[str, Any]:
+def _measure_general(
+    general: tuple[Use, Use], adapted: Adapted, registry: Registry, context: Context
+) -> dict[str, Any]:
     """Measure the text from elsewhere: its held-out rows where it has some, else all of them."""
     loader, measure = general
     context = context.with_(ledger=Ledger())
@@ -138,9 +142,10 @@ def _measure_general(general: tuple[Use, Use], adapted: Adapted, context: Contex
         raise wrong_type(loader, "Dataset", data)
     context.check_rows()
     rows = data.validation if len(data.validation) else data.train
+    evaluators = with_models((measure,), {}, registry, context)
     with adapted.use() as model:
         handle = replace(adapted.handle, model=model)
-        return evaluate((measure,), handle, replace(data, validation=rows), context)
+        return evaluate(evaluators, handle, replace(data, validation=rows), context)
 
 
 @contextmanager

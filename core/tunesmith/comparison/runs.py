@@ -16,7 +16,8 @@ from tunesmith.paired import Moved, compare_measures
 from tunesmith.plan import Plan, StagePlan
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
-from tunesmith.stage import load_data
+from tunesmith.roles import with_models
+from tunesmith.stage import load_data, stage_folder
 
 #: What the model of the first run was before its training.
 BASE = "base"
@@ -107,7 +108,7 @@ def compare_runs(
         measures = result["after"].get("measures", {})
         same = result.get("held_out") == first.get("held_out") and set(wanted) <= set(measures)
         if not same:
-            again = again or _Again(*plan_of(runs[0]))
+            again = again or _Again(runs[0], *plan_of(runs[0]))
             measures = again.measure(artifact_of(run))
         kept = {key: measures[key] for key in wanted if key in measures}
         entries.append(Entry(name=name, run=run, measures=kept, cost=_cost(result), again=not same))
@@ -131,28 +132,35 @@ def compare_runs(
 
 
 def measure_artifact(
-    artifact: Path, data: Dataset, stage: StagePlan, registry: Registry, context: Context
+    artifact: Path, data: Dataset, stage: StagePlan, run: Path, registry: Registry, context: Context
 ) -> dict[str, Any]:
-    """Run a stage's evaluators on an artifact, whichever run made it: as `held_out.evaluate`."""
+    """Run a stage's evaluators on an artifact, whichever run made it: as `held_out.evaluate`.
+
+    Args:
+        run: the stage's own, where the earlier stages are whose models the evaluators need.
+    """
     context.reporter.phase("load model")
     adapted = load_artifact(artifact, registry, context)
+    earlier = {role.stage for use in stage.evaluators for role in use.roles.values() if role.stage}
+    kept = {name: stage_folder(run, name) / "artifact" for name in earlier}
+    evaluators = with_models(stage.evaluators, kept, registry, context)
     context.reporter.phase("evaluate")
     with adapted.use() as model:
-        return evaluate(stage.evaluators, replace(adapted.handle, model=model), data, context)
+        return evaluate(evaluators, replace(adapted.handle, model=model), data, context)
 
 
 class _Again:
     """Measures artifacts on the rows of one run, which are loaded once."""
 
-    def __init__(self, plan: Plan, stage: StagePlan, registry: Registry, context: Context) -> None:
-        self.registry, self.context = registry, context
+    def __init__(self, run: Path, plan: Plan, stage: StagePlan, registry: Registry, context: Context) -> None:
+        self.run, self.registry, self.context = run, registry, context
         context.reporter.phase("load data")
         self.data = load_data(stage, context)
         self.stage = replace(stage, evaluators=measurable(stage, self.data, context))
 
     def measure(self, artifact: Path) -> dict[str, Any]:
         context = self.context.with_(stage_folder=artifact.parent)
-        return measure_artifact(artifact, self.data, self.stage, self.registry, context)["measures"]
+        return measure_artifact(artifact, self.data, self.stage, self.run, self.registry, context)["measures"]
 
 
 def _result(run: Path) -> dict[str, Any]:

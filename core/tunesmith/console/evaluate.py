@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,6 +27,7 @@ from tunesmith.folder import RunFolder
 from tunesmith.plan import Plan, StagePlan, Use
 from tunesmith.recipe import check_settings
 from tunesmith.registry import Registry
+from tunesmith.spec import Evaluator
 
 
 def evaluate(
@@ -47,7 +49,7 @@ def evaluate(
     chosen = stage_of(plan, stage)
     chosen = replace(chosen, evaluators=_evaluators(plan, chosen, registry, use or ()))
     source = artifact_of(artifact) if artifact else artifact_of(run, chosen.name)
-    found = _measure(plan, chosen, registry, source)
+    found = _measure(plan, chosen, registry, source, run)
     if as_json:
         print_json({"run": str(run), "stage": chosen.name, "artifact": str(source), **found})
         return
@@ -59,7 +61,7 @@ def evaluate(
     next_steps(f"tunesmith chat {run}")
 
 
-def _measure(plan: Plan, stage: StagePlan, registry: Registry, artifact: Any) -> dict[str, Any]:
+def _measure(plan: Plan, stage: StagePlan, registry: Registry, artifact: Path, run: Path) -> dict[str, Any]:
     from tunesmith.comparison.runs import measure_artifact
     from tunesmith.held_out import measurable
     from tunesmith.stage import load_data
@@ -69,7 +71,7 @@ def _measure(plan: Plan, stage: StagePlan, registry: Registry, artifact: Any) ->
         talk.phase("load data")
         data = load_data(stage, context)
         stage = replace(stage, evaluators=measurable(stage, data, context))
-        return measure_artifact(artifact, data, stage, registry, context)
+        return measure_artifact(artifact, data, stage, run, registry, context)
 
 
 def _evaluators(plan: Plan, stage: StagePlan, registry: Registry, names: Sequence[str]) -> tuple[Use, ...]:
@@ -87,6 +89,14 @@ def _evaluators(plan: Plan, stage: StagePlan, registry: Registry, names: Sequenc
 
 def _default(plan: Plan, registry: Registry, name: str) -> Use:
     entry = registry.find("evaluator", name, where=f"--use {name}")
+    assert isinstance(entry.component, Evaluator)
+    needed = [role.name for role in entry.component.roles if not role.optional]
+    if needed:
+        raise RecipeError(
+            f"evaluator {name!r} needs models that only a recipe names: {', '.join(needed)}",
+            where=f"--use {name}",
+            fix="Put it into [[evaluate]] of a recipe, with its [evaluate.models].",
+        )
     settings = check_settings(entry.component.settings, {}, plan.recipe, ("evaluate", name))
     return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings)
 

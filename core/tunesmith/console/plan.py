@@ -88,6 +88,9 @@ def _rows(stage: StagePlan, all_settings: bool) -> Iterator[tuple[str, str, str]
     yield row("trainer", stage.trainer)
     for use in stage.evaluators:
         yield row("evaluate", use)
+        for role in use.roles.values():
+            for part, shown, settings in _line(role, all_settings):
+                yield f"  {role.role.name}: {part}", shown, settings
     for use in stage.exporters:
         yield row("export", use)
 

@@ -55,8 +55,8 @@ def describe(entry: Entry) -> dict[str, Any]:
     }
     if isinstance(component, (Trainer, Evaluator)):
         shown["accepts"] = list(component.accepts)
-    if isinstance(component, Trainer):
         shown["roles"] = [asdict(role) for role in component.roles]
+    if isinstance(component, Trainer):
         shown["arguments"] = component.arguments or None
         shown["argument_names"] = dataclass_fields(component.arguments) if component.arguments else None
     if isinstance(component, Adapter):

@@ -15,7 +15,7 @@ from typing import Any
 from tunesmith.discovery import Plugin, import_file
 from tunesmith.hooks import API_LEVEL
 from tunesmith.registry import Registry, _check_hooks
-from tunesmith.spec import Component, Model
+from tunesmith.spec import Component, Evaluator, Model
 from tunesmith.testing.result import HEAVY, CheckResult, Failed, explain, listed, run_check
 
 #: What each kind's factory is called with.
@@ -102,7 +102,8 @@ def resolves(component: Component, missing: list[str]) -> str:
     """Every reference of a record can be imported, and takes the arguments it will be given."""
     if missing:
         raise Failed(f"it requires {', '.join(missing)}, not installed here, so it cannot be checked")
-    _takes(component, "factory", ARGUMENTS[component.kind])
+    models = ("models",) if isinstance(component, Evaluator) and component.roles else ()
+    _takes(component, "factory", (*ARGUMENTS[component.kind], *models))
     found = ["factory"]
     for option, arguments in OPTIONS.items():
         if getattr(component, option, ""):

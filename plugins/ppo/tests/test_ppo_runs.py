@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tunesmith import Context, DataError, NumericalError, PluginError, RecipeError
-from tunesmith.artifact import load_artifact
+from tunesmith.artifact import Line, load_artifact, load_base
 from tunesmith.store import checkpoints, damage
 
 PROMPTS = [{"prompt": f"{a}{b}"} for a in "abcdefgh" for b in "xy"]
@@ -163,6 +163,35 @@ def test_a_reward_model_scores_at_the_last_token(runs):
         runs.run(f"models.reward.source={model}")
     with pytest.raises(RecipeError, match="there is no reward"):
         runs.run(reward=None)
+
+
+def test_scores_of_a_reward_model_are_centred_on_the_rows_own_answers(runs):
+    house = runs.house
+    pairs = [{"prompt": row["prompt"], "chosen": row["prompt"][::-1], "rejected": "no"} for row in PROMPTS]
+    house.rows(pairs)
+    sets = (f"models.reward.source={model_of(house)}",)
+    raw = runs.run(*sets, reward=None, center_rows=0, max_steps=1)
+    centred = runs.run(*sets, reward=None, max_steps=2)
+    shift = centred.results["main"].facts["reward_shift"]
+    assert "reward_shift" not in raw.results["main"].facts
+    assert logged(raw.folder)[0]["reward"] - logged(centred.folder)[0]["reward"] == pytest.approx(shift, abs=1e-3)
+
+    registry = house.make_registry()
+    folder = house.folder / "answers"
+    folder.mkdir()
+    (use,) = [role.model for role in raw.plan.stages[0].roles.values() if role.role.name == "reward"]
+    handle = load_base(Line("scalar", folder, use), registry, Context(device="cpu", seed=42))
+    own = []
+    for row in pairs:  # one by one, by hand
+        ids = [*handle.tokenizer(row["prompt"])["input_ids"], *handle.tokenizer(row["chosen"])["input_ids"]]
+        ids.append(handle.tokenizer.eos_token_id)
+        with torch.no_grad():
+            own.append(float(handle.model.score(handle.model.model(torch.tensor([ids])).last_hidden_state)[0, -1, 0]))
+    assert shift == pytest.approx(sum(own) / len(own), abs=1e-3)
+
+    part = house.stopped(1, *runs.sets(*sets, reward=None, max_steps=2))
+    house.resume(part)
+    assert weights(part) == weights(centred.folder)
 
 
 def test_a_run_with_a_value_model_resumes_to_the_same_bits(runs):

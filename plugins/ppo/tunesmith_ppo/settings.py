@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tunesmith import Ge, Gt, Le
-from tunesmith_transformers.online.settings import OnlineSettings
+from tunesmith_transformers.online.settings import OnlineSettings, ScoreSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +17,9 @@ class PpoSettings(OnlineSettings):
     """Peak learning rate of the value head or model; None takes learning_rate."""
     num_ppo_epochs: Annotated[int, Gt(0)] = 4
     """Passes over the answers of a step."""
+    center_rows: Annotated[int, Ge(0)] = 64
+    """Rows whose own (chosen, wanted) answers the reward model scores first; their mean is taken off every score of
+    it. Rows without answers, and 0, leave its scores as they are."""
     kl_coef: Annotated[float, Ge(0)] = 0.05
     """Price of one nat of divergence from the reference, in units of the reward; where the adaptive one starts."""
     kl_control: Literal["fixed", "adaptive"] = "fixed"
@@ -45,3 +48,21 @@ class PpoSettings(OnlineSettings):
     """Weight of the value loss."""
     value_gradient: bool = False
     """Whether the loss of a value head on the policy's hidden states moves the policy too."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyRewardSettings(ScoreSettings):
+    """How a policy's answers to held-out prompts are drawn and scored."""
+
+    rows: Annotated[int, Gt(0)] | None = None
+    """Held-out prompts to answer, evenly spread over all different ones; None answers all."""
+    answers: Annotated[int, Gt(0)] = 1
+    """Answers drawn to each prompt."""
+    batch_size: Annotated[int, Gt(0)] = 16
+    """Answers drawn and scored at once. Another size draws other answers."""
+    max_new_tokens: Annotated[int, Gt(0)] = 64
+    """Longest answer, in tokens; a prompt that leaves no room for it in the model's context is left out."""
+    temperature: Annotated[float, Gt(0)] = 0.7
+    """Tokens are drawn from softmax(logits / temperature); the divergence is that of these distributions."""
+    samples: Annotated[int, Ge(0)] = 5
+    """Prompts to return with an answer, spread evenly over those answered; the same before and after."""

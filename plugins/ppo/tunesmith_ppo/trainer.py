@@ -15,10 +15,12 @@ from tunesmith_ppo.rollout import Micro, Weigher
 from tunesmith_ppo.updates import PpoUpdater
 from tunesmith_ppo.values import Values
 from tunesmith_transformers import arguments
+from tunesmith_transformers.generation import decoded, end_tokens
 from tunesmith_transformers.online import optimizer, rewards
+from tunesmith_transformers.online.check import MODEL
 from tunesmith_transformers.online.checkpoints import Part
 from tunesmith_transformers.online.loop import Experience, Loop
-from tunesmith_transformers.online.prompts import Prompt, encode_prompts
+from tunesmith_transformers.online.prompts import Prompt, demonstrations, encode_prompts
 
 
 def train(models: Mapping[str, Adapted], data: Dataset, settings: PpoSettings, context: Context) -> TrainResult:
@@ -34,7 +36,23 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: PpoSettings, c
     limit = arguments.longest(settings, policy.handle.max_length)
     reward = rewards.make(models, data.type, settings, settings.micro_batch_size, context)
     prompts = encode_prompts(data, policy.handle, settings.max_new_tokens, limit, context, reward.check_row)
+    _center(reward, demonstrations(prompts, data.type, policy.handle.tokenizer, settings.center_rows), policy, context)
     return Ppo(models, reward, settings, context).run(prompts)
+
+
+def _center(reward: rewards.Rewards, known: list[tuple[Prompt, list[int]]], policy: Adapted, context: Context) -> None:
+    """Shift the scores of a reward model so that their mean over the data's own answers is 0.
+
+    Detail 15. A reward model's level is arbitrary, and the fixed reward of an answer that does not end is not. A
+    resumed run finds the same shift again.
+    """
+    model = reward.parts.get(MODEL)
+    if not known or not isinstance(model, rewards.ModelReward):
+        return
+    ends = end_tokens(policy.handle.model, policy.handle.tokenizer)
+    shift = model.center(known, [decoded(ids, ends, policy.handle.tokenizer) for _, ids in known])
+    context.facts["reward_shift"] = round(shift, 4)
+    context.reporter.say(f"the mean score of {len(known)} rows' own answers, {shift:.3f}, is taken off every score")
 
 
 class Ppo(Loop[Micro]):

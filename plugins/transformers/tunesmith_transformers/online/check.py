@@ -32,14 +32,23 @@ def check(settings: OnlineSettings, folder: Path, device: str, evaluators: Seque
     Raises:
         RecipeError, MissingError: naming what is wrong.
     """
+    check_scores(settings, folder)
+    best.check(settings, evaluators, own=("reward",))
+    yield from optimizers.check(shared(settings), folder, device)
+
+
+def check_scores(settings: ScoreSettings, folder: Path) -> None:
+    """Refuse a reward that is not there or lacks a setting.
+
+    Raises:
+        RecipeError: naming what is wrong.
+    """
     names = reward_names(settings)
     for reference in names:
         if reference not in NAMED:
             _check_function(reference, folder)
     _check_lists(settings, names)
     _check_named(settings, names)
-    best.check(settings, evaluators, own=("reward",))
-    yield from optimizers.check(shared(settings), folder, device)
 
 
 def shared(settings: OnlineSettings) -> TrainingSettings:

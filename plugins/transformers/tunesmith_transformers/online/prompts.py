@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith import Context, Dataset, ModelHandle
+from tunesmith import Context, Dataset, ModelHandle, Records
 from tunesmith_transformers.batching import EpochSampler
-from tunesmith_transformers.tokens import Unusable, column_values, prompt_ids
+from tunesmith_transformers.tokens import Unusable, column_values, encode_row, prompt_ids
 
 
 @dataclass(frozen=True)
@@ -47,25 +47,68 @@ def encode_prompts(
     Raises:
         DataError: too many rows are lost, or the rows need a chat template and there is none.
     """
-    prompts = []
-    for name, row in data.train:
+    prompts, left_out = usable_prompts(data.train, data.type, handle, max_new_tokens, max_length, check_row)
+    for name, reason in left_out.items():
+        context.ledger.drop(name, reason)
+    context.check_rows()
+    context.ledger.trained = len(prompts)
+    return prompts
+
+
+def usable_prompts(
+    records: Records,
+    record_type: str,
+    handle: ModelHandle,
+    max_new_tokens: int,
+    max_length: int | None,
+    check_row: Callable[[Mapping[str, Any]], None] = lambda row: None,
+) -> tuple[list[Prompt], dict[str, str]]:
+    """The rows' prompts, and by row why others cannot be answered; see `encode_prompts`."""
+    prompts: list[Prompt] = []
+    left_out: dict[str, str] = {}
+    for name, row in records:
         try:
-            ids = prompt_ids(row, data.type, handle.tokenizer)
+            ids = prompt_ids(row, record_type, handle.tokenizer)
             if not ids:
                 raise Unusable("the prompt is empty")
             if max_length is not None and len(ids) + max_new_tokens > max_length:
                 raise Unusable(f"the prompt and max_new_tokens = {max_new_tokens} are over max_length = {max_length}")
             check_row(row)
         except Unusable as error:
-            context.ledger.drop(name, str(error))
+            left_out[name] = str(error)
             continue
-        prompts.append(Prompt(name, tuple(ids), _given(row), row, column_values(row, handle.columns)))
-    context.check_rows()
-    context.ledger.trained = len(prompts)
-    return prompts
+        prompts.append(Prompt(name, tuple(ids), prompt_of(row), row, column_values(row, handle.columns)))
+    return prompts, left_out
 
 
-def _given(row: Mapping[str, Any]) -> Any:
+def demonstrations(
+    prompts: Sequence[Prompt], record_type: str, tokenizer: Any, count: int
+) -> list[tuple[Prompt, list[int]]]:
+    """Up to `count` rows with the answer that the data holds, or prefers, as token ids with its end token.
+
+    They are spread evenly over the rows; empty where the rows have no such answers.
+    """
+    found = []
+    for prompt in prompts:
+        row, kind = prompt.source, record_type
+        if kind == "preference":
+            row, kind = {"prompt": row["prompt"], "completion": row["chosen"]}, "prompt-completion"
+        elif kind == "unpaired-preference" and row["label"]:
+            kind = "prompt-completion"
+        if kind not in ("prompt-completion", "messages"):
+            continue
+        try:
+            ids, _ = encode_row(row, kind, tokenizer)
+        except Unusable:  # a conversation that ends with the user
+            continue
+        if len(ids) > len(prompt.ids):
+            found.append((prompt, ids[len(prompt.ids) :]))
+    count = min(count, len(found))
+    return [found[place * len(found) // count] for place in range(count)]
+
+
+def prompt_of(row: Mapping[str, Any]) -> Any:
+    """A row's prompt as the data has it: text, or the messages before the answer."""
     if "prompt" in row:
         return row["prompt"]
     messages = list(row["messages"])

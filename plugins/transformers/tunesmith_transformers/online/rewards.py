@@ -27,7 +27,6 @@ from tunesmith_transformers.tokens import Encoded, column_values, prompt_ids
 #: `(prompts, completions, rows) -> list[float]`: prompts as the data has them, completions as text.
 Function = Callable[[list[Any], list[str], list[Mapping[str, Any]]], Sequence[float]]
 
-
 #: `(prompts, answers, texts) -> (B,)`: answers as token ids, texts as what they say.
 Reward = Callable[[Sequence[Prompt], Sequence[Sequence[int]], Sequence[str]], torch.Tensor]
 
@@ -83,11 +82,7 @@ class Rewards:
                 reward.check_row(row)
 
     def __call__(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], texts: Sequence[str]) -> Scores:
-        """The scores of some answers.
-
-        Raises:
-            TunesmithError: one of them cannot be had.
-        """
+        """The scores of some answers; raises a `TunesmithError` where one of them cannot be had."""
         found = {name: reward(prompts, answers, texts) for name, reward in self.parts.items()}
         total = torch.zeros(len(prompts))
         for weight, values in zip(self.weights, found.values(), strict=True):
@@ -232,6 +227,13 @@ class ModelReward:
         self.same_template = own.chat_template == other.chat_template
         self.ends = end_tokens(policy.handle.model, other)
         self.sources = (adapted.handle.source, policy.handle.source)
+        self.shift = 0.0  # what is taken off every score
+
+    def center(self, known: Sequence[tuple[Prompt, Sequence[int]]], texts: Sequence[str]) -> float:
+        """Shift the scores so that their mean over these answers is 0; by how much."""
+        prompts, answers = zip(*known, strict=True)
+        self.shift += float(self(prompts, answers, texts).mean())
+        return self.shift
 
     @property
     def apart(self) -> str | None:
@@ -289,7 +291,7 @@ class ModelReward:
                     where=row.row,
                     fix="Look at the stage that trained the reward model: its weights are damaged.",
                 )
-        return found
+        return found - self.shift
 
     def _row(self, prompt: Prompt, answer: Sequence[int], text: str) -> Encoded:
         handle = self.adapted.handle
