@@ -267,9 +267,7 @@ class Planner:
             return replace(self._checked(entry, settings, path), roles=roles)
         return self._checked(entry, settings, path)
 
-    def _checked(
-        self, entry: Entry, table: Mapping[str, Any], path: KeyPath, sources: tuple[str, ...] = ()
-    ) -> Use:
+    def _checked(self, entry: Entry, table: Mapping[str, Any], path: KeyPath, sources: tuple[str, ...] = ()) -> Use:
         missing = entry.missing()
         if missing:
             raise MissingError(
