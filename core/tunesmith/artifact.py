@@ -19,10 +19,12 @@ from tunesmith.context import Context
 from tunesmith.errors import DataError, PluginError, RecipeError
 from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.labels import Labels
+from tunesmith.oversight import named
 from tunesmith.plan import RolePlan, Use
 from tunesmith.recipe import Recipe, check_settings
 from tunesmith.registry import Registry
-from tunesmith.store import DIGESTS, commit_folder, sha256_file, verify
+from tunesmith.secrets import redact
+from tunesmith.store import DIGESTS, commit_folder, parse_json, sha256_file, verify
 
 CARD = "tunesmith.json"
 PARENT = "parent"
@@ -99,7 +101,7 @@ def read_card(artifact: Path) -> dict[str, Any]:
     """
     path = artifact / CARD
     try:
-        card = json.loads(path.read_text(encoding="utf-8"))
+        card = parse_json(path.read_text(encoding="utf-8"))
         texts = [card["line"]["head"], card["line"]["folder"], card["base"]["digest"]]
         if labels := card["line"].get("labels"):
             texts += labels["names"]
@@ -126,7 +128,7 @@ def load_base(line: Line, registry: Registry, context: Context, *, dense: bool =
     Args:
         dense: leave quantizers out, that of a merged parent too.
     """
-    context = context.with_(folder=line.folder, labels=line.labels)
+    context = context.with_(folder=line.folder, labels=line.labels, trusted_code=registry.trusted_code)
     quantizer = None if dense else line.quantizer
     if line.parent is not None:
         earlier = read_line(line.parent, registry)
@@ -206,9 +208,9 @@ def adapt(handle: ModelHandle, use: Use | None, context: Context) -> Adapted:
     with guarded(use):
         adapted = use.call(handle, use.settings, context)
     if isinstance(adapted, Adapted):
-        return adapted
+        return named(adapted, use)
     if hasattr(adapted, "named_parameters"):
-        return ModuleAdapted(handle, adapted)
+        return named(ModuleAdapted(handle, adapted), use)
     raise wrong_type(use, "Adapted or a torch module", adapted)
 
 
@@ -281,7 +283,7 @@ def describe(folder: Path, line: Line, handle: ModelHandle, card: Mapping[str, A
     """Write what makes an artifact of a folder that holds a saved adapter: card, model card, merged parent."""
     base = {"source": handle.source, "digest": handle.digest, "quantized": handle.quantized}
     content = {"format": 1, **card, "base": base, "line": line.describe()}
-    (folder / CARD).write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / CARD).write_text(redact(json.dumps(content, indent=2, ensure_ascii=False)) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(redact(text), encoding="utf-8")
     if line.parent is not None:
         shutil.copytree(line.parent, folder / PARENT)

@@ -21,7 +21,7 @@ def assign(recipe: Recipe, assignment: str) -> None:
         raise UsageError(f"--set {assignment!r} does not read KEY=VALUE", fix="Example: --set trainer.epochs=2")
     try:
         value = tomli.loads(f"value = {text}")["value"]
-    except tomli.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text
     node: Any = recipe.tree
     origin = f"--set {assignment}"

@@ -13,6 +13,7 @@ from tunesmith.labels import Labels
 from tunesmith.ledger import Ledger
 from tunesmith.places import cache_folder as cache_folder
 from tunesmith.places import config_folder as config_folder
+from tunesmith.secrets import redact
 
 if TYPE_CHECKING:
     from tunesmith.held_out import HeldOut
@@ -44,10 +45,10 @@ class PlainReporter:
         print(f"== {name}", file=sys.stderr, flush=True)
 
     def say(self, message: str) -> None:
-        print(message, file=sys.stderr, flush=True)
+        print(redact(message), file=sys.stderr, flush=True)
 
     def warn(self, message: str) -> None:
-        print(f"warning: {message}", file=sys.stderr, flush=True)
+        print(f"warning: {redact(message)}", file=sys.stderr, flush=True)
 
     def progress(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         figures = " ".join(f"{name}={value:.4g}" for name, value in metrics.items())
@@ -116,6 +117,7 @@ class Context:
         identity: what a checkpoint must agree with before it is continued (fingerprint, base digest).
         sync: forces what was reported so far to the disk; called before a checkpoint is committed.
         registry: the plugins of the run; with it an artifact is loaded (`tunesmith.artifact.load_artifact`).
+        trusted_code: models whose own code may be run, as `OWNER/NAME@COMMIT`; only the command line grants it.
         rows: the stage's rows, trained on and held out; raises a `DataError` where no run's data are at hand.
         held_out: for a trainer: measures the held-out rows between two steps; None outside of a run.
         prepare: for a loader: takes rows as they were read, and gives those that the recipe's steps leave. A loader
@@ -139,6 +141,7 @@ class Context:
     identity: Mapping[str, str] = field(default_factory=dict)
     sync: Callable[[], None] = lambda: None
     registry: Registry = field(default_factory=no_plugins)
+    trusted_code: tuple[str, ...] = ()
     rows: Callable[[], Dataset] = no_rows
     held_out: HeldOut | None = None
     prepare: Callable[[Iterable[Row]], Iterator[Row]] = iter

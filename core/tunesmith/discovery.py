@@ -58,11 +58,13 @@ def entry_points(problems: list[Problem]) -> Iterator[tuple[Plugin, metadata.Ent
             text = distribution.read_text("entry_points.txt")
             if not text or f"[{GROUP}]" not in text:
                 continue
-            if not isinstance(distribution.name, str) or not isinstance(distribution.version, str):
+            about = distribution.metadata  # each reading of it parses the file anew
+            called, version = about["Name"], about["Version"]
+            if not isinstance(called, str) or not isinstance(version, str):
                 raise ValueError("it has no name or no version")
             for point in distribution.entry_points:
                 if point.group == GROUP:
-                    yield Plugin(point.name, distribution.name, distribution.version, point.value), point
+                    yield Plugin(point.name, called, version, point.value), point
         except Exception as error:
             plugin = Plugin(normal(name) or "unknown", normal(name) or "unknown", "0")
             problems.append(Problem(plugin, f"its metadata is damaged: {type(error).__name__}: {message_of(error)}"))

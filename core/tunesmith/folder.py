@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from tunesmith.errors import DataError, LockedError
-from tunesmith.store import disk_errors, fsync, write_file, write_json
+from tunesmith.links import check_no_links
+from tunesmith.secrets import redact
+from tunesmith.store import disk_errors, fsync, parse_json, write_file, write_json
 
 STATE = "state.json"
 MANIFEST = "manifest.json"
@@ -90,10 +92,11 @@ class RunFolder:
         """An existing run folder.
 
         Raises:
-            DataError: `path` is no run folder.
+            DataError: `path` is no run folder, or a link in it leads elsewhere.
         """
         if not (path / MANIFEST).is_file() or not (path / RECIPE).is_file():
             raise DataError(f"{path} is not a run folder", where=str(path), fix="`tunesmith runs` lists them.")
+        check_no_links(path)
         return cls(path)
 
     # --- lock ---------------------------------------------------------------------------------
@@ -227,7 +230,7 @@ class RunFolder:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # a crash cut the last line: the next one must not grow out of it
                     text = f"\n{text}"
-            file.write(text.encode("utf-8", errors="backslashreplace"))
+            file.write(redact(text).encode("utf-8", errors="backslashreplace"))
         self._appended.add(name)
 
 
@@ -293,7 +296,7 @@ def _keeps(line: str, stage: str, step: int) -> bool:
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
     except ValueError:
         return {}  # empty, or cut by a crash: the callers treat it as not written
     return value if isinstance(value, dict) else {}

@@ -36,8 +36,10 @@ def guarded(use: Used) -> Iterator[None]:
 
     Raises:
         MemoryExhausted, DiskError: the machine's limits.
-        PluginError: anything else that is not already a `TunesmithError`.
+        PluginError: anything else that is not already a `TunesmithError`, or it changed its own settings.
     """
+    settings = getattr(use, "settings", None)
+    before = repr(settings)
     try:
         yield
     except TunesmithError:
@@ -66,6 +68,11 @@ def guarded(use: Used) -> Iterator[None]:
             where=f"{last[0].filename}:{last[0].lineno}" if last else None,
             fix="This is a defect of that plugin; the whole traceback is in error.txt of the run folder.",
         ) from error
+    if repr(settings) != before:
+        raise PluginError(
+            f"{use.component.kind} {use.component.name!r} of {use.distribution} {use.version} changed its settings",
+            fix="This is a defect of that plugin; the run would no longer be what its recipe says.",
+        )
 
 
 def wrong_type(use: Used, expected: str, got: object) -> PluginError:

@@ -18,6 +18,7 @@ from tunesmith.errors import Stopped, TunesmithError
 from tunesmith.folder import RunFolder
 from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.ledger import Ledger
+from tunesmith.oversight import Changed, untouched
 from tunesmith.plan import StagePlan, Use
 from tunesmith.records import Dataset, Records
 from tunesmith.registry import Registry
@@ -72,9 +73,9 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
     for use in uses:
         seed_everything(context.seed)
         try:
-            with guarded(use):
+            with untouched(use, data, handle.model), guarded(use):
                 found = use.call(handle, data, use.settings, context)
-        except Stopped:
+        except (Stopped, Changed):
             raise
         except TunesmithError as error:
             if not use.implied:

@@ -8,11 +8,14 @@ cheap and must not import torch. Observers are told what happens; their results 
 # Implementations may accept fewer arguments than a specification names, so the names are the contract.
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pluggy
+
+from tunesmith.errors import TunesmithError, nearest
 
 if TYPE_CHECKING:
     from tunesmith.plan import Plan
@@ -178,3 +181,29 @@ def new_manager() -> pluggy.PluginManager:
     manager.add_hookspecs(ComponentHooks)
     manager.add_hookspecs(ObserverHooks)
     return manager
+
+
+def check_hooks(module: Any) -> None:
+    """Refuse functions that look like hooks but are not in the specification, or are not marked.
+
+    Raises:
+        TunesmithError: naming the function.
+    """
+    known = [*RECORD_HOOKS, *OBSERVER_HOOKS]
+    found = 0
+    for name in dir(module):
+        value = getattr(module, name, None)
+        marked = hasattr(value, f"{PROJECT}_impl")
+        if marked and name in known:  # the usual case; a search for likely names would cost more than the import
+            found += 1
+            continue
+        near = nearest(name, known) if name.startswith("tunesmith_") else None
+        if marked and name not in known:
+            hint = f"did you mean {near}?" if near else f"there are: {', '.join(known)}"
+            raise TunesmithError(f"{name} is not a hook of tunesmith; {hint}")
+        if not marked and near and (inspect.isfunction(value) or inspect.ismethod(value)):
+            hint = "" if name == near else f" and is not a hook; did you mean {near}?"
+            raise TunesmithError(f"{name} is not marked with @tunesmith.hookimpl{hint}")
+        found += marked
+    if not found:
+        raise TunesmithError("implements no hook: mark functions with @tunesmith.hookimpl")

@@ -7,6 +7,7 @@ brackets begin and end, which is all that this file does.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 
 KeyPath = tuple[str | int, ...]
 
@@ -36,6 +37,7 @@ class _Scanner:
     def __init__(self, text: str) -> None:
         self.text = text
         self.position = 0
+        self._ends = [found.start() for found in re.finditer("\n", text)]
         self.lines: dict[KeyPath, int] = {}
         self.counts: dict[KeyPath, int] = {}  # arrays of tables: index of the newest entry
 
@@ -130,7 +132,7 @@ class _Scanner:
         self.position = _end(_BLANK, self.text, self.position)
 
     def _line(self) -> int:
-        return self.text.count("\n", 0, self.position) + 1
+        return bisect_left(self._ends, self.position) + 1
 
 
 def _end(pattern: re.Pattern[str], text: str, position: int) -> int:

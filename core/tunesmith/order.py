@@ -35,6 +35,3 @@ def _references(table: Any) -> Iterator[str]:
                 yield value
             else:
                 yield from _references(value)
-    elif isinstance(table, list):
-        for item in table:
-            yield from _references(item)

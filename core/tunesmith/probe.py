@@ -108,7 +108,8 @@ def _line(plan: Plan, role: RolePlan, context: Context) -> Line:
 
 
 def _probe(role: str, line: Line, registry: Registry, context: Context) -> Probe:
-    adapted = _unloaded(line, context.with_(reporter=SilentReporter(), fresh=False))
+    quiet = context.with_(reporter=SilentReporter(), fresh=False, trusted_code=registry.trusted_code)
+    adapted = _unloaded(line, quiet)
     loaded = adapted is None
     if adapted is None:
         adapted = adapt(load_base(line, registry, context), line.adapter, context)

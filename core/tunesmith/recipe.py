@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound=Settings)
 
+LARGEST = 1 << 20  # characters of a recipe
 #: What a stage may hold.
 STAGE_KEYS = ("model", "models", "data", "quantizer", "adapter", "trainer", "evaluate", "export")
 #: What only the top of a recipe may hold.
@@ -118,11 +119,17 @@ def read(path: Path, sets: Sequence[str] = ()) -> Recipe:
     """Read a recipe file; presets are expanded later, when plugins are known (`expand`).
 
     Raises:
-        RecipeError: the file is missing, not UTF-8, not TOML, or has unknown tables.
+        RecipeError: the file is missing, not UTF-8, not TOML, has unknown tables, or holds a secret.
         UsageError: a `--set` does not read KEY=VALUE.
     """
     try:
         text = path.read_bytes().decode("utf-8-sig")
+        if len(text) > LARGEST:
+            raise RecipeError(
+                f"the recipe has {len(text):,} characters; at most {LARGEST:,} are read",
+                where=str(path),
+                fix="Put long texts into files and name these.",
+            )
     except OSError as error:
         raise RecipeError(
             f"cannot read the recipe: {error.strerror}", where=str(path), fix="`tunesmith init` writes one."
@@ -133,19 +140,21 @@ def read(path: Path, sets: Sequence[str] = ()) -> Recipe:
             f"the recipe is not UTF-8: {error.reason}", where=f"{path}:{line}", fix="Save the file as UTF-8."
         ) from error
     try:
-        tree = tomli.loads(text)
-    except tomli.TOMLDecodeError as error:
+        tree, lines = tomli.loads(text), key_lines(text)
+    except (ValueError, RecursionError) as error:  # a number of many digits is a ValueError of Python's own
         place = getattr(error, "lineno", None)  # tomli 2.2 and newer
         raise RecipeError(
-            f"not valid TOML: {error}",
+            f"not valid TOML: {'nested too deeply' if isinstance(error, RecursionError) else error}",
             where=f"{path}:{place}" if place else str(path),
             fix="Mend that line; `tunesmith init` writes a recipe to compare with.",
         ) from error
     from tunesmith.assign import assign
+    from tunesmith.grants import check_grants
 
-    recipe = Recipe(tree, path, key_lines(text))
+    recipe = Recipe(tree, path, lines)
     for assignment in sets:
         assign(recipe, assignment)
+    check_grants(recipe)
     _check_keys(recipe, recipe.tree, (), (*TOP_KEYS, *STAGE_KEYS))
     return recipe
 

@@ -7,8 +7,8 @@ goes wrong becomes a `Problem` and never stops the others.
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ from tunesmith.discovery import (
 )
 from tunesmith.discovery import set_disabled as set_disabled
 from tunesmith.errors import MissingError, RecipeError, Stopped, TunesmithError, message_of, nearest
-from tunesmith.hooks import API_LEVEL, OBSERVER_HOOKS, PROJECT, RECORD_HOOKS, new_manager
+from tunesmith.hooks import API_LEVEL, RECORD_HOOKS, check_hooks, new_manager
 from tunesmith.spec import KINDS, Component
 
 C = TypeVar("C", bound=Component)
@@ -77,18 +77,23 @@ class Registry:
         self._entries: list[Entry] = []
         self._modules: list[tuple[Plugin, Any]] = []
         self._silenced: set[str] = set()
+        self.trusted_code: tuple[str, ...] = ()
 
     # --- filling ------------------------------------------------------------------------------
     @classmethod
-    def discover(cls, *, disable: Sequence[str] = (), files: Sequence[Path] = ()) -> Registry:
+    def discover(
+        cls, *, disable: Sequence[str] = (), files: Sequence[Path] = (), trusted_code: Sequence[str] = ()
+    ) -> Registry:
         """Find every installed plugin, in the order of (distribution, name).
 
         Args:
             disable: plugins or distributions to leave out, on top of `TUNESMITH_DISABLE` and of those
                 disabled by `tunesmith plugins disable`. They are not imported.
             files: local Python files that are plugins too.
+            trusted_code: models whose own code may be run (`Context.trusted_code`).
         """
         registry = cls()
+        registry.trusted_code = tuple(trusted_code)
         blocked = {normal(name) for name in (*disable, *blocked_by_environment(), *disabled_plugins())}
         for plugin, point in sorted(entry_points(registry.problems), key=lambda item: _order(item[0])):
             if normal(plugin.name) in blocked or normal(plugin.distribution) in blocked:
@@ -125,7 +130,7 @@ class Registry:
             level = getattr(module, "tunesmith_api_level", API_LEVEL)
             if level > API_LEVEL:
                 raise TunesmithError(f"needs API level {level}, but this core offers {API_LEVEL}: update tunesmith")
-            _check_hooks(module)
+            check_hooks(module)
             registered = f"{plugin.distribution}/{plugin.name}"
             self.manager.register(module, name=registered)
             self.manager.check_pending()
@@ -233,7 +238,7 @@ class Registry:
                 continue
             names, _ = pluggy._hooks.varnames(implementation)
             try:
-                implementation(**{name: arguments[name] for name in names if name in arguments})
+                implementation(**{name: _own(arguments[name]) for name in names if name in arguments})
             except (KeyboardInterrupt, Stopped):
                 raise
             except BaseException as error:
@@ -245,6 +250,11 @@ class Registry:
 
 
 # --- helpers ----------------------------------------------------------------------------------
+def _own(value: Any) -> Any:
+    """A copy that an observer may change without changing the run; an error stays what it is."""
+    return value if isinstance(value, BaseException) else copy.deepcopy(value)
+
+
 def _order(plugin: Plugin) -> tuple[str, str]:
     return plugin.distribution, plugin.name
 
@@ -257,25 +267,6 @@ def _check_names(entries: Sequence[Entry]) -> None:
         if place in taken:
             raise TunesmithError(f"yields two {place[0]}s named {place[1]!r}")
         taken.add(place)
-
-
-def _check_hooks(module: Any) -> None:
-    """Refuse functions that look like hooks but are not in the specification, or are not marked."""
-    known = [*RECORD_HOOKS, *OBSERVER_HOOKS]
-    found = 0
-    for name in dir(module):
-        value = getattr(module, name, None)
-        marked = hasattr(value, f"{PROJECT}_impl")
-        near = nearest(name, known) if name.startswith("tunesmith_") else None
-        if marked and name not in known:
-            hint = f"did you mean {near}?" if near else f"there are: {', '.join(known)}"
-            raise TunesmithError(f"{name} is not a hook of tunesmith; {hint}")
-        if not marked and near and (inspect.isfunction(value) or inspect.ismethod(value)):
-            hint = "" if name == near else f" and is not a hook; did you mean {near}?"
-            raise TunesmithError(f"{name} is not marked with @tunesmith.hookimpl{hint}")
-        found += marked
-    if not found:
-        raise TunesmithError("implements no hook: mark functions with @tunesmith.hookimpl")
 
 
 def _records(module: Any, plugin: Plugin) -> Iterator[Entry]:

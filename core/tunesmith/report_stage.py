@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from tunesmith.chart import bar_chart, line_chart
 from tunesmith.heatmap import heatmap
 from tunesmith.ledger import SHOWN
 from tunesmith.markup import Html, element, joined, pairs, table
+from tunesmith.store import parse_json
 from tunesmith.verdict import in_words
 
 STYLES = {"better": "good", "worse": "bad"}
@@ -81,7 +81,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
     found = []
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
         try:
-            value = json.loads(line)
+            value = parse_json(line)
         except ValueError:
             continue
         if isinstance(value, dict):

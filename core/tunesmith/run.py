@@ -23,7 +23,7 @@ from tunesmith.recorder import Recorder
 from tunesmith.registry import Registry
 from tunesmith.report import write as write_report
 from tunesmith.stage import RESULT, StageResult, StageRun, reusable, stage_folder
-from tunesmith.store import DIGESTS, clean_staging, commit_folder, write_json
+from tunesmith.store import DIGESTS, clean_staging, commit_folder, write_file, write_json
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -62,6 +62,7 @@ def start(
                 "recipe_folder": str(plan.recipe.folder),
                 "plan": plan.describe(),
                 "environment": environment(),
+                **({"trusted_code": list(registry.trusted_code)} if registry.trusted_code else {}),
             }
         )
         return _execute(plan, registry, reporter or PlainReporter(), folder, resume=False, fresh=fresh)
@@ -131,7 +132,8 @@ def _execute(
     current = plan.stages[0].name
     clean_staging(folder.path)
     folder.set_state("running")
-    folder.event("resumed" if resume else "started")
+    trusted = {"trusted_code": list(registry.trusted_code)} if registry.trusted_code else {}
+    folder.event("resumed" if resume else "started", **trusted)
     if plan.run.threads:
         import torch
 
@@ -227,7 +229,7 @@ def _failed(folder: RunFolder, stage: str, error: BaseException, registry: Regis
         folder.event(status, stage=stage, error=str(error))
         if not isinstance(error, Stopped):
             trace = "".join(traceback.format_exception(error))
-            (folder.path / "error.txt").write_text(trace, encoding="utf-8")
+            write_file(folder.path / "error.txt", trace)
         folder.set_state(
             status, stage=stage, error=str(error), exit_code=error.exit_code if isinstance(error, TunesmithError) else 1
         )

@@ -15,13 +15,14 @@ from tunesmith import artifact
 from tunesmith.adapted import Adapted
 from tunesmith.card import model_card
 from tunesmith.context import Context
-from tunesmith.errors import DataError, Stopped
+from tunesmith.errors import DataError, PluginError, Stopped
 from tunesmith.folder import RunFolder, now
 from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.held_out import HeldOut, digest_of, held_out, measurable
 from tunesmith.held_out import evaluate as evaluate
 from tunesmith.labels import LABEL_HEADS, check_labels
 from tunesmith.memory import peak_memory
+from tunesmith.oversight import untouched
 from tunesmith.paired import compare_measures
 from tunesmith.plan import SINGLE, Plan, StagePlan, Use
 from tunesmith.preparation import Watch, load
@@ -30,7 +31,7 @@ from tunesmith.registry import Registry
 from tunesmith.results import TrainResult
 from tunesmith.roles import Roles, load_roles, untrained
 from tunesmith.spec import Evaluator, Trainer
-from tunesmith.store import checkpoint_step, clean_staging, damage, newest_good, write_json
+from tunesmith.store import DIGESTS, checkpoint_step, clean_staging, damage, newest_good, sha256_file, write_json
 
 BEFORE = "evaluation-before.json"
 RESULT = "result.json"  # written last: a stage that has one is finished
@@ -146,7 +147,7 @@ class StageRun:
         between = self._held_out(data)
         context = self.context.with_(identity=identity, held_out=between)
         seed_everything(self.context.seed)
-        with guarded(use):
+        with untouched(use, data), guarded(use):
             result = use.call(roles, data, use.settings, context)
         if not isinstance(result, TrainResult):
             raise wrong_type(use, "TrainResult", result)
@@ -259,10 +260,19 @@ def load_data(stage: StagePlan, context: Context, watch: Watch | None = None) ->
 
 def export(use: Use, artifact: Path, context: Context) -> Path:
     """Let an exporter write an artifact in its form; the path of what it wrote."""
+    before = sha256_file(artifact / DIGESTS)
     with guarded(use):
         made = use.call(artifact, use.settings, context)
     if not isinstance(made, Path):
         raise wrong_type(use, "the Path of what it wrote", made)
+    if sha256_file(artifact / DIGESTS) != before or damage(artifact):
+        raise PluginError(
+            f"exporter {use.component.name!r} of {use.distribution} {use.version} changed the artifact that it was "
+            "handed",
+            where=str(artifact),
+            fix="This is a defect of that plugin. `tunesmith resume RUN` makes the artifact again; export it without "
+            "that plugin.",
+        )
     return made
 
 

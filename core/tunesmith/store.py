@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.errors import DiskError, TunesmithError, message_of
+from tunesmith.secrets import redact
 
 DIGESTS = "digests.json"
 STAGING = ".staging-"
@@ -84,12 +85,12 @@ def _free(path: Path) -> str:
 
 
 def write_file(path: Path, text: str) -> None:
-    """Replace a file atomically and durably."""
+    """Replace a file atomically and durably; secrets are struck out of the text."""
     temporary = path.with_name(f"{STAGING}{path.name}")
     with disk_errors(path):
         # a lone surrogate (out of somebody's data) becomes \\udXXX, which is its escape in JSON
         with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
+            file.write(redact(text))
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -99,6 +100,18 @@ def write_file(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically and durably."""
     write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value that a JSON text holds.
+
+    Raises:
+        ValueError: it is no JSON, or nested too deeply to be read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def digests_of(folder: Path) -> dict[str, str]:
@@ -169,7 +182,7 @@ def _make(staging: Path, target: Path) -> None:
 def damage(folder: Path) -> list[str]:
     """What is wrong with a committed folder; an empty list when every digest verifies."""
     try:
-        expected = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
+        expected = parse_json((folder / DIGESTS).read_text(encoding="utf-8"))
         if not isinstance(expected, dict):
             raise ValueError("not an object")
     except (OSError, ValueError) as error:
@@ -218,7 +231,7 @@ def clean_staging(folder: Path) -> None:
             if not target.exists():
                 os.rename(path, target)
                 continue
-        if path.is_dir():
+        if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()

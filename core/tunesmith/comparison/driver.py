@@ -39,6 +39,7 @@ def compare(
     sets: Sequence[str] = (),
     folder: Path | str | None = None,
     disable: Sequence[str] = (),
+    trusted_code: Sequence[str] = (),
     say: Callable[[str], None] | None = None,
 ) -> Comparison:
     """Train several adapters at an equal budget and measure each; what was finished before is taken from `folder`.
@@ -50,6 +51,7 @@ def compare(
         sets: changes of the recipe's keys, each as `compare.steps=40`.
         folder: where the runs and the tables are kept; default: `RECIPE-comparison` in the recipe's `[run] folder`.
         disable: plugins to leave out.
+        trusted_code: models whose own code may be run, as `OWNER/NAME@COMMIT`.
         say: where progress goes, a line a call; default: stderr.
 
     Raises:
@@ -59,7 +61,7 @@ def compare(
         TunesmithError: the unadapted model cannot be measured.
     """
     read_recipe = read(Path(recipe), sets)
-    registry = Registry.discover(disable=disable, files=read_recipe.plugin_files)
+    registry = Registry.discover(disable=disable, files=read_recipe.plugin_files, trusted_code=trusted_code)
     return Work.plan(read_recipe, registry, adapters, only, folder, disable, say).execute()
 
 
@@ -74,6 +76,7 @@ class Work:
     candidates: list[Candidate]
     general: General | None
     disable: tuple[str, ...]
+    trusted_code: tuple[str, ...]
     say: Callable[[str], None]
     found: dict[str, Method] = field(default_factory=dict)
 
@@ -99,7 +102,9 @@ class Work:
         check_writable(place)
         _check_free(place)
         planned = candidates(recipe, registry, settings, chosen, place)
-        return cls(recipe, settings, place, base, planned, general, tuple(disable), say or _to_stderr)
+        return cls(
+            recipe, settings, place, base, planned, general, tuple(disable), registry.trusted_code, say or _to_stderr
+        )
 
     def execute(self) -> Comparison:
         """Run what is not finished, and write the tables after each method.
@@ -179,6 +184,7 @@ class Work:
             measure=self.settings.measure,
             general_fingerprint=self.general.fingerprint if self.general else "",
             disable=self.disable,
+            trusted_code=self.trusted_code,
             **more,
         )
         job.write(place / f"{slug}.json")

@@ -43,6 +43,7 @@ class Job:
         general: the tables `general` and `measure` of [compare].
         general_fingerprint: what the measured general ability is kept under.
         disable: plugins to leave out.
+        trusted_code: models whose own code may be run.
     """
 
     recipe: str
@@ -55,6 +56,7 @@ class Job:
     measure: dict[str, Any] | None = None
     general_fingerprint: str = ""
     disable: tuple[str, ...] = ()
+    trusted_code: tuple[str, ...] = ()
 
     def write(self, path: Path) -> None:
         """Keep the job as JSON."""
@@ -74,7 +76,7 @@ def execute(job: Job, reporter: Reporter) -> Path | None:
     """
     recipe = read(Path(job.recipe))
     recipe.base = Path(job.recipe_folder)
-    registry = Registry.discover(disable=job.disable, files=recipe.plugin_files)
+    registry = Registry.discover(disable=job.disable, files=recipe.plugin_files, trusted_code=job.trusted_code)
     general = _general(job, recipe, registry)
     if job.base is not None:
         plan = make_plan(recipe, registry)

@@ -1,7 +1,7 @@
 """The console: `tunesmith COMMAND`.
 
-`--help` and `plugins list` answer without typer, because importing it costs more than they may take; every
-other command is a typer command in a module of its own, imported when it is called.
+`--help`, `plugins list`, `plugins disable` and `plugins enable` answer without typer, because importing it costs more
+than they may take; every other command is a typer command in a module of its own, imported when it is called.
 """
 
 import os
@@ -59,6 +59,10 @@ def _dispatch(options: "object", words: "list[str]") -> int:
         chosen = parsed(words[2:])
         if chosen is not None:
             return show(options, chosen)
+    if words[:1] == ["plugins"] and words[1:2] in (["disable"], ["enable"]) and len(words) == 3 and words[2][:1] != "-":
+        from tunesmith.console.switching import switch
+
+        return switch(words[2], off=words[1] == "disable")
     from tunesmith.console.app import invoke
 
     return invoke(options, words)

@@ -14,7 +14,7 @@ from tunesmith.console.commands import COMMANDS, GROUPS, children
 from tunesmith.console.options import Options
 from tunesmith.errors import UsageError, nearest
 
-EPILOG = "Every command also takes --no-plugin NAME and --debug."
+EPILOG = "Every command also takes --no-plugin NAME, --trust-remote-code OWNER/NAME@COMMIT and --debug."
 HELP = {"help_option_names": ["-h", "--help"]}
 
 

@@ -67,7 +67,16 @@ def compare(
     from tunesmith.comparison.driver import compare as run_all
 
     changes = [*(sets or ()), *([f"compare.steps={steps}"] if steps is not None else [])]
-    done = run_all(recipe, adapter or (), only=only or (), sets=changes, folder=to, disable=ctx.obj.no_plugin, say=note)
+    done = run_all(
+        recipe,
+        adapter or (),
+        only=only or (),
+        sets=changes,
+        folder=to,
+        disable=ctx.obj.no_plugin,
+        trusted_code=ctx.obj.trusted_code,
+        say=note,
+    )
     if as_json:
         print_json(done.describe())
     else:

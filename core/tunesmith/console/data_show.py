@@ -44,11 +44,11 @@ def show(
     """Print rows as they are loaded; with --mask as training sees them, token by token."""
     from tunesmith.stage import load_data
 
-    plan, _ = plan_of(ctx.obj, recipe, sets)
+    plan, registry = plan_of(ctx.obj, recipe, sets)
     chosen = stage_of(plan, stage)
     way = Way(row or "")
     with reporter() as talk:
-        context = context_of(plan, talk)
+        context = context_of(plan, talk).with_(trusted_code=registry.trusted_code)
         data = load_data(chosen, context, way if row else None)
         if way.source is not None and row not in data.train.ids and row not in data.validation.ids:
             _show_lost(way, context.ledger, as_json)

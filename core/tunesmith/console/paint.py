@@ -3,6 +3,8 @@
 import os
 import sys
 
+from tunesmith.secrets import redact
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -29,7 +31,8 @@ def painter(stream: str) -> "Callable[[str, str], str]":
 
 
 def clean(text: str) -> str:
-    """Text that cannot steer the terminal: the characters of `STEERS` are shown escaped."""
+    """Text that cannot steer the terminal, and tells no secret: the characters of `STEERS` are shown escaped."""
+    text = redact(text)
     return text if text.isprintable() else text.translate(SHOWN)
 
 
@@ -39,7 +42,7 @@ def json_text(value: object) -> str:
 
     wide = (sys.stdout.encoding or "").lower().startswith("utf")
     # JSON itself escapes the characters below 32 only
-    return json.dumps(value, indent=2, ensure_ascii=not wide, default=str).translate(SHOWN_JSON)
+    return redact(json.dumps(value, indent=2, ensure_ascii=not wide, default=str)).translate(SHOWN_JSON)
 
 
 def width(stream: str = "stdout") -> int | None:

@@ -23,14 +23,16 @@ def run(
 
     A signal (Ctrl-C) finishes the step, saves and stops; `tunesmith resume RUN` goes on.
     """
-    from tunesmith.guard import guarded
+    from tunesmith.guard import guarded, wrong_type
     from tunesmith.run import start
 
     plan, registry = plan_of(ctx.obj, recipe, sets)
     if plan.launcher:
         with reporter() as talk, guarded(plan.launcher):
             code = plan.launcher.call(plan, plan.launcher.settings, context_of(plan, talk))
-        raise typer.Exit(int(code))
+        if not isinstance(code, int):
+            raise wrong_type(plan.launcher, "an exit code (int)", code)
+        raise typer.Exit(code)
     with reporter() as talk:
         done = start(plan, registry, talk, fresh=fresh)
     results = {name: result.describe() for name, result in done.results.items()}

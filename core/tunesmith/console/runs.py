@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,7 @@ from tunesmith.console.opened import AsJson
 from tunesmith.console.out import data_console, next_steps, note, number, print_json, safe
 from tunesmith.errors import DataError
 from tunesmith.folder import MANIFEST, METRICS, RunFolder
-from tunesmith.store import checkpoint_step, checkpoints
+from tunesmith.store import checkpoint_step, checkpoints, parse_json
 
 TAIL = 1 << 16  # bytes of metrics.jsonl that are read for the last step
 STYLES = {"done": "green", "running": "cyan", "failed": "red", "damaged": "red"}
@@ -106,7 +105,7 @@ def _last_metrics(place: Path) -> dict[str, Any]:
         lines = file.read().splitlines()
     for line in reversed(lines):
         try:
-            record = json.loads(line)
+            record = parse_json(line)
         except ValueError:
             continue
         if isinstance(record, dict):
@@ -128,7 +127,7 @@ def _measure(place: Path, names: list[str], results: Mapping[str, Any]) -> dict[
 def _before(place: Path, stage: str) -> dict[str, Any]:
     path = _stage_folder(place, stage) / "evaluation-before.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8"))["measures"]
+        return parse_json(path.read_text(encoding="utf-8"))["measures"]
     except (OSError, ValueError, KeyError, TypeError):
         return {}  # not measured yet
 

@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Any
 
 from tunesmith.discovery import Plugin, import_file
-from tunesmith.hooks import API_LEVEL
-from tunesmith.registry import Registry, _check_hooks
+from tunesmith.hooks import API_LEVEL, check_hooks
+from tunesmith.registry import Registry
 from tunesmith.spec import Component, Evaluator, Model
 from tunesmith.testing.result import HEAVY, CheckResult, Failed, explain, listed, run_check
 
@@ -142,7 +142,7 @@ def _level(module: Any) -> str:
 
 
 def _hooks(module: Any) -> str:
-    _check_hooks(module)
+    check_hooks(module)
     names = [name for name in dir(module) if hasattr(getattr(module, name, None), "tunesmith_impl")]
     return f"implements {listed(names)}"
 

@@ -13,6 +13,9 @@ from tunesmith import DataError
 UTF8_BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
+LONGEST = 256 << 20  # bytes of one line
+HARMLESS = 256 << 20  # bytes that any packed file may unpack to
+RATIO = 200  # beyond that, how many times its own size: text that people write stays far below
 
 #: First bytes of files that are something else than text, and what to say of them.
 FOREIGN = {
@@ -88,8 +91,16 @@ def lines(path: Path) -> Iterator[bytes]:
     number = 0
     try:
         with opened(path) as handle:
-            for line in handle:
+            grows = Growth(path)
+            while line := handle.readline(LONGEST):
                 number += 1
+                grows.by(len(line))
+                if len(line) == LONGEST and not line.endswith(b"\n"):
+                    raise DataError(
+                        f"line {number} is longer than {LONGEST >> 20} MiB",
+                        where=f"{path}:{number}",
+                        fix="Give one row a line.",
+                    )
                 yield line.removeprefix(UTF8_BOM) if number == 1 else line
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damaged(path, f"after line {number}", error) from error
@@ -105,11 +116,42 @@ def whole(path: Path) -> bytes:
     """
     try:
         with opened(path) as handle:
-            return handle.read().removeprefix(UTF8_BOM)
+            grows, blocks = Growth(path), []
+            while block := handle.read(1 << 24):
+                grows.by(len(block))
+                blocks.append(block)
+            return b"".join(blocks).removeprefix(UTF8_BOM)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise _damaged(path, "before its end", error) from error
     except OSError as error:
         raise DataError(f"the file cannot be read: {error}", where=str(path)) from error
+
+
+class Growth:
+    """Keeps count of what a file unpacks to, and stops one that was made to fill the memory.
+
+    Args:
+        path: the file; one that is not packed yields no more than it holds.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.limit = max(HARMLESS, RATIO * path.stat().st_size)
+        self.count = 0
+
+    def by(self, count: int) -> None:
+        """So many bytes more.
+
+        Raises:
+            DataError: they are too many for a file of this size.
+        """
+        self.count += count
+        if self.count > self.limit:
+            raise DataError(
+                f"the gzip file unpacks to more than {RATIO} times its size",
+                where=str(self.path),
+                fix="If that is meant, unpack it yourself and name the unpacked file.",
+            )
 
 
 def opened(path: Path) -> BinaryIO:

@@ -43,6 +43,12 @@ def _fetch(settings: HubSettings, context: Context, split: str) -> Any:
             fix="Check its id, the network and HF_HUB_OFFLINE; a private one needs `hf auth login`. "
             'A file on this machine needs no hub: use = "jsonl", "json", "csv" or "parquet".',
         ) from error
+    except RuntimeError as error:  # what `datasets` says of a dataset that comes with a script
+        raise DataError(
+            f"the dataset {settings.path!r} cannot be read: {_first_line(error)}",
+            where=str(path),
+            fix="A dataset's own code is never run. Take a copy of it in Parquet, JSON or CSV.",
+        ) from error
     except (ValueError, OSError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"the dataset cannot be read: {_first_line(error)}",

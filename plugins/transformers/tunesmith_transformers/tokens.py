@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from tunesmith import Column, DataError, Ledger, Records
 
@@ -276,8 +277,26 @@ def _rendered(tokenizer: Any, messages: list[Any], generation_prompt: bool) -> l
         )
     from jinja2.exceptions import TemplateError
 
+    for message in messages:
+        for token in _structural(tokenizer):
+            if token in str(message.get("content", "")):
+                raise Unusable(f"a message holds {token!r}, by which the chat template marks turns")
     try:
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=generation_prompt, tokenize=False)
     except (TemplateError, TypeError, KeyError) as error:
         raise Unusable(f"the chat template refuses it: {error}") from error
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def _structural(tokenizer: Any) -> tuple[str, ...]:
+    """The special tokens that the chat template writes, and the end token: in a message they would be turns."""
+    template, known = _STRUCTURAL.get(tokenizer, (None, ()))
+    if template != tokenizer.chat_template:
+        template = tokenizer.chat_template
+        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
+        known = tuple(sorted(token for token in special if token == tokenizer.eos_token or token in str(template)))
+        _STRUCTURAL[tokenizer] = (template, known)
+    return known
+
+
+_STRUCTURAL: WeakKeyDictionary[Any, tuple[Any, tuple[str, ...]]] = WeakKeyDictionary()

