@@ -58,11 +58,18 @@ def micros(sizes, beta):
     return found
 
 
-def mine(kind, settings, sizes):
+class Regularized(Adapted):
+    """A policy with a loss term of its own, as AdaLoRA has."""
+
+    def extra_loss(self):
+        return self.model.model.norm.weight.square().sum()
+
+
+def mine(kind, settings, sizes, adapted=Adapted):
     """The loss over the batch, split as told, and all gradients."""
     model = tiny_model()
     model.requires_grad_(True)
-    policy = Adapted(ModelHandle(model=model, tokenizer=tiny_tokenizer(), source="tiny", digest="", head="causal-lm"))
+    policy = adapted(ModelHandle(model=model, tokenizer=tiny_tokenizer(), source="tiny", digest="", head="causal-lm"))
     nothing = SimpleNamespace()
     updater = kind(policy, (nothing, nothing), settings, 1)
     loss = updater.gradients(micros(sizes, getattr(settings, "beta", 0.0)), 1)["loss"]
@@ -167,3 +174,13 @@ def test_rloo_equals_trl_s(trl_rloo, options, sizes):
 def bound(trainer, settings):
     trainer.epsilon_low = settings.epsilon
     trainer.epsilon_high = settings.epsilon if settings.epsilon_high is None else settings.epsilon_high
+
+
+@pytest.mark.parametrize("sizes", [6, 2])
+@pytest.mark.parametrize(("kind", "settings"), [(GrpoUpdater, GrpoSettings()), (RlooUpdater, RlooSettings())])
+def test_an_adapter_s_own_loss_counts_once_an_update(kind, settings, sizes):
+    _, without = mine(kind, settings, sizes)
+    _, found = mine(kind, settings, sizes, Regularized)
+    name = "model.norm.weight"
+    torch.testing.assert_close(found[name] - without[name], 2 * tiny_model().model.norm.weight.detach())
+    torch.testing.assert_close(found["lm_head.weight"], without["lm_head.weight"])

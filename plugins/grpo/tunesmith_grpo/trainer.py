@@ -167,6 +167,10 @@ class Groups(Loop[Micro]):
             )
         return sum(none) / len(none)
 
+    def fate_of_unended(self) -> str:
+        """They may be left out of the loss."""
+        return "are left out" if self.group.mask_truncated_completions else super().fate_of_unended()
+
     def counters(self) -> dict[str, Any]:
         """The groups that gave no signal."""
         return {"groups": self.groups, "silent": self.silent, "first": self.first, "told": self.told}

@@ -91,7 +91,7 @@ def test_a_run_keeps_an_adapter_and_says_what_it_measured(runs):
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert {
         "loss", "policy_loss", "value_loss", "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl",
-        "explained_variance", "length", "ended", "learning_rate",
+        "explained_variance", "length", "ended", "learning_rate", "rewards/share/mean", "rewards/share/std",
     } <= set(lines[0])  # fmt: skip
     assert lines[0]["kl"] == pytest.approx(0.0, abs=1e-4), "the reference is the policy before it is trained"
     assert lines[2]["kl"] > 0

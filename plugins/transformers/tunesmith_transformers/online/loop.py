@@ -90,6 +90,11 @@ class Loop(ABC, Generic[Micro]):
     def learned(self, experience: Experience[Micro]) -> None:
         """Called after a step's updates."""
 
+    def fate_of_unended(self) -> str:
+        """What becomes of answers without an end token, for the message that says so."""
+        told = self._settings.missing_eos_reward
+        return "get their own reward" if told == "own" else f"get a reward of {told:g}"
+
     def counters(self) -> dict[str, Any]:
         """What else must be kept between steps, JSON-ready."""
         return {}
@@ -200,9 +205,8 @@ class Loop(ABC, Generic[Micro]):
         if unended < UNENDED or self.warned:
             return
         self.warned = True
-        told = self._settings.missing_eos_reward
-        worth = "their own reward" if told == "own" else f"a reward of {told:g}"
         self.context.reporter.warn(
             f"{unended:.0%} of the answers of step {step} do not end within max_new_tokens = "
-            f"{self._settings.max_new_tokens} and get {worth}: raise it, or tune the model on answers that end"
+            f"{self._settings.max_new_tokens} and {self.fate_of_unended()}: raise it, or tune the model on answers "
+            "that end"
         )
