@@ -53,12 +53,12 @@ def test_the_last_step_of_a_phase_that_ended_early_is_printed(clock: Clock) -> N
         with reporter(stream) as talk:
             talk.phase("train")
             talk.progress(1, 9, {"loss": 2.0})
-            talk.progress(2, 9, {"loss": 1.5})
+            talk.progress(2, 9, {"loss": 1.5, "reward": 0.25})
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
         fail()
-    assert stream.getvalue().splitlines()[-1].startswith("train 2/9 · loss 1.5")
+    assert stream.getvalue().splitlines()[-1].startswith("train 2/9 · loss 1.5 · reward 0.25")
 
 
 def test_messages_and_warnings_are_lines() -> None:

@@ -86,10 +86,12 @@ class Track:
         return max(0.0, left - (time.monotonic() - self._last))
 
     def figures(self) -> list[str]:
-        """Loss, learning rate, speed and memory, as far as they are known."""
+        """Loss, reward, learning rate, speed and memory, as far as they are known."""
         shown = []
         if "loss" in self.metrics:
             shown.append(f"loss {number(self.metrics['loss'])}")
+        if "reward" in self.metrics:
+            shown.append(f"reward {number(self.metrics['reward'])}")
         if "learning_rate" in self.metrics:
             shown.append(f"lr {self.metrics['learning_rate']:.2e}")
         if "tokens_per_second" in self.metrics:

@@ -130,9 +130,9 @@ def test_without_a_rate_or_without_a_clip_range_nothing_moves(runs, settings):
 def test_groups_without_a_signal_are_counted_named_and_said(runs):
     run = runs.run(reward="./reward.py:flat", beta=0.0, max_steps=2)
     assert [line["frac_reward_zero_std"] for line in logged(run.folder)] == [1.0, 1.0]
-    groups = run.results["main"].facts["groups"]
-    assert (groups["all"], groups["without_signal"], len(groups["first"])) == (8, 8, 5)
-    assert all(row.startswith("rows.jsonl:") for row in groups["first"])
+    facts = run.results["main"].facts
+    assert (facts["groups"], facts["groups_without_signal"], len(facts["first_without_signal"])) == (8, 8, 5)
+    assert all(row.startswith("rows.jsonl:") for row in facts["first_without_signal"])
     assert all(not tensor.any() for name, tensor in trained(run).items() if "lora_B" in name)
     events = (run.folder / "events.jsonl").read_text()
     assert events.count("all have the same reward, in every group of step 1") == 1

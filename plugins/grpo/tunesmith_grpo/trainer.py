@@ -156,13 +156,15 @@ class Groups(Loop[Micro]):
         self.silent += sum(none)
         rows = [prompt.row for prompt, equal in zip(prompts, none, strict=True) if equal]
         self.first = [*self.first, *rows][:NAMED]
-        self.context.facts["groups"] = {"all": self.groups, "without_signal": self.silent, "first": self.first}
+        self.context.facts["groups"] = self.groups
+        self.context.facts["groups_without_signal"] = self.silent
+        self.context.facts["first_without_signal"] = self.first
         if all(none) and not self.told:
             self.told = True
-            held = ", except how near the reference is" if self.beta else ""
+            taught = "nothing but staying near the reference" if self.beta else "nothing"
             self.context.reporter.warn(
                 f"the answers to one prompt all have the same reward, in every group of step {step} "
-                f"({prompts[0].row}, ...): nothing is learned from it{held}. Choose other prompts, a larger "
+                f"({prompts[0].row}, ...): {taught} is learned from it. Choose other prompts, a larger "
                 "num_generations, or a reward with finer steps"
             )
         return sum(none) / len(none)
