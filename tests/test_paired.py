@@ -81,6 +81,16 @@ def test_perplexity_is_compared_in_nats_a_token_with_its_weights() -> None:
     assert moved.low <= math.log(after["value"] / before["value"]) <= moved.high
 
 
+def test_rows_of_one_group_turn_their_signs_together() -> None:
+    """Sixteen pairs of two prompts are evidence of two, and not of sixteen."""
+    rows = [0.0] * 16
+    groups = ["a"] * 8 + ["b"] * 8
+    alone = compare_measure("accuracy", measure(rows), measure([1.0] * 16), seed=1)
+    assert alone.p == pytest.approx(2 / 2**16)
+    moved = compare_measure("accuracy", measure(rows), {**measure([1.0] * 16), "groups": groups}, seed=1)
+    assert (moved.p, moved.outcome) == (1 / 2, "no difference shown")
+
+
 @pytest.mark.parametrize(
     "after",
     [

@@ -102,6 +102,7 @@ class Context:
 
     Args:
         seed: seed of the run; derive your own generators from it.
+        repetition: which of several repetitions this is, from 0; a loader's seed is the same in all of them.
         device: "cpu", "cuda", "cuda:1", "mps", or "auto".
         folder: the recipe's folder; relative paths in settings start here.
         stage_folder: where this stage writes; checkpoints are in `checkpoints/` below it.
@@ -127,6 +128,7 @@ class Context:
     """
 
     seed: int = 42
+    repetition: int = 0
     device: str = "auto"
     folder: Path = field(default_factory=Path.cwd)
     stage_folder: Path = field(default_factory=Path.cwd)

@@ -24,6 +24,7 @@ from tunesmith.records import Dataset, Records
 from tunesmith.registry import Registry
 from tunesmith.results import Curve, Evaluation, Matrix, Measure, Sample, Table
 from tunesmith.spec import Evaluator
+from tunesmith.tasks import by_task, tasks_of
 
 Measures = Mapping[str, Measure]
 BETWEEN = "evaluate in between"
@@ -69,6 +70,7 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
     """
     measures: dict[str, Any] = {}
     samples: list[Any] = []
+    tasks = tasks_of(data)
     shown: dict[str, list[Any]] = {"curves": [], "tables": [], "matrices": []}
     for use in uses:
         seed_everything(context.seed)
@@ -97,7 +99,7 @@ def evaluate(uses: tuple[Use, ...], handle: ModelHandle, data: Dataset, context:
             for made in records:
                 if not isinstance(made, kind):
                     raise wrong_type(use, f"{kind.__name__} records", made)
-        for name, measure in found.measures.items():
+        for name, measure in {**found.measures, **by_task(found.measures, tasks, context.seed)}.items():
             key = name if name not in measures else f"{use.component.name}/{name}"
             measures[key] = asdict(measure)
         samples.extend(asdict(sample) for sample in found.samples)

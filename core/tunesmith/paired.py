@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from tunesmith.stats import bootstrap_mean
+from tunesmith.stats import bootstrap_grouped
 
 #: Probability under which a difference is called one.
 LEVEL = 0.05
@@ -68,7 +68,8 @@ def compare_measures(
 def compare_measure(name: str, before: Mapping[str, Any], after: Mapping[str, Any], seed: int) -> Moved:
     """One measure of two models.
 
-    It is tested where both hold a value for each row and the measure is their weighted mean or its exponential.
+    It is tested where both hold a value for each row and the measure is their weighted mean or its exponential. Rows of
+    one group, such as pairs of answers to one prompt, turn their signs together.
     """
     first, last = _number(before["value"]), _number(after["value"])
     plain = Moved(name=name, before=first, after=last, difference=last - first, n=int(after.get("n") or 0))
@@ -85,8 +86,12 @@ def compare_measure(name: str, before: Mapping[str, Any], after: Mapping[str, An
         return plain
     scale = len(weights) / sum(weights)
     moved = [scale * weight * (b - a) for weight, a, b in zip(weights, *rows, strict=True)]
-    _, low, high = bootstrap_mean(moved, seed=seed)
-    p = sign_flip(moved, seed)
+    groups = after.get("groups") or range(len(moved))
+    _, low, high = bootstrap_grouped(moved, list(groups), seed=seed)
+    together: dict[Any, float] = {}
+    for group, value in zip(groups, moved, strict=True):
+        together[group] = together.get(group, 0.0) + value
+    p = sign_flip(list(together.values()), seed)
     outcome: Outcome = "no difference shown"
     if p < LEVEL:
         outcome = "better" if (last > first) == (after.get("better") == "higher") else "worse"

@@ -200,7 +200,7 @@ def make_plan(recipe: Recipe, registry: Registry) -> Plan:
     return Planner(expand(recipe, registry), registry).plan()
 
 
-def fingerprint(stage: StagePlan, seed: int, folder: Path, earlier: Mapping[str, str]) -> str:
+def fingerprint(stage: StagePlan, seed: int, folder: Path, earlier: Mapping[str, str], *, repetition: int = 0) -> str:
     """sha256 over everything that decides a stage's result.
 
     Args:
@@ -210,7 +210,7 @@ def fingerprint(stage: StagePlan, seed: int, folder: Path, earlier: Mapping[str,
     description = stage.describe()
     del description["notes"]  # they depend on the machine, and decide nothing
     description["evaluate"] = [use for use in description["evaluate"] if "implied" not in use]
-    description["seed"] = seed
+    description["seed"] = [seed, repetition] if repetition else seed
     description["files"] = {
         str(named): sha256_file(path)
         for use in stage.uses()

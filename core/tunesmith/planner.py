@@ -35,11 +35,13 @@ class Planner:
         self.device = "auto"
         self.evaluators: tuple[str, ...] = ()  # of the stage that is being planned
         self.verdict = True
+        self.repetition = 0
 
     def plan(self) -> Plan:
         tree = self.recipe.tree
         run = check_settings(RunSettings, self.table(tree, "run", ()), self.recipe, ("run",))
         self.seed, self.device, self.verdict = run.seed, run.device, run.verdict
+        self.repetition = run.repetition
         if "stages" in tree:
             named = self.table(tree, "stages", ())
             clash = [key for key in STAGE_KEYS if key in tree]
@@ -90,7 +92,10 @@ class Planner:
         if note := apart(stage.roles, self.stages):
             stage = replace(stage, trainer=replace(trainer, notes=(*trainer.notes, note)))
         earlier = {name: self.stages[name].fingerprint for name in stage.needs}
-        return replace(stage, fingerprint=fingerprint(stage, self.seed, self.recipe.folder, earlier))
+        return replace(stage, fingerprint=self._fingerprint(stage, earlier))
+
+    def _fingerprint(self, stage: StagePlan, earlier: Mapping[str, str]) -> str:
+        return fingerprint(stage, self.seed, self.recipe.folder, earlier, repetition=self.repetition)
 
     def _roles(self, trainer: Trainer, table: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, RolePlan]:
         given = dict(self.table(table, "models", path))

@@ -38,6 +38,8 @@ class RunSettings(Settings):
     """Name of the run; a number is appended. Default: the recipe's file name."""
     seed: Annotated[int, Interval(ge=0, lt=2**32)] = 42
     """Seed of every random choice: split, order, initialisation, dropout, sampling."""
+    repetition: Annotated[int, Ge(0)] = 0
+    """Which of several repetitions this is: another order, initialisation and draw of few rows, on the same split."""
     device: str = "auto"
     """cpu, cuda, cuda:N or mps; auto takes the first GPU, else the CPU."""
     threads: Annotated[int, Ge(0)] = 0

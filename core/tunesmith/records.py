@@ -61,9 +61,10 @@ class Records:
 class Dataset:
     """What a loader returns.
 
-    `type` is one of TRL's record types (`RECORD_COLUMNS`); `recognised` says how the input was
-    understood, for the console. `labels` names the labels in the order in which a head shall have them, where the
-    loader knows it; else they are those of the training rows, sorted.
+    `type` is one of TRL's record types (`RECORD_COLUMNS`); `recognised` says how the input was understood, for the
+    console. `labels` names the labels in the order in which a head shall have them, where the loader knows it; else
+    they are those of the training rows, sorted. `task` is the column that says which of several tasks a row is of,
+    where there are several: measures are then given for each of them too.
     """
 
     type: RecordType
@@ -71,6 +72,7 @@ class Dataset:
     validation: Records = field(default_factory=lambda: Records([], []))
     recognised: str = ""
     labels: tuple[str, ...] = ()
+    task: str = ""
 
     def __post_init__(self) -> None:
         if self.type not in RECORD_COLUMNS:

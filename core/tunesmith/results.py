@@ -23,6 +23,10 @@ class Measure:
     """The value of each row where the measure has one, for paired tests."""
     weights: tuple[float, ...] = field(default=(), repr=False)
     """How much each row counts in the value (its tokens, ...); empty where all count alike."""
+    rows: tuple[str, ...] = field(default=(), repr=False)
+    """The name of each row of `per_row`, so that the measure is given for each task of a mixture too."""
+    groups: tuple[str, ...] = field(default=(), repr=False)
+    """What each row of `per_row` belongs to, where rows of one group are not independent (answers to one prompt)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -186,7 +186,8 @@ def _stage(
             write_json(place / RESULT, result.describe())
         return result
     context = Context(
-        seed=run.plan.run.seed,
+        seed=(run.plan.run.seed + run.plan.run.repetition) % 2**32,
+        repetition=run.plan.run.repetition,
         device=run.plan.run.device,
         folder=run.plan.recipe.folder,
         reporter=recorder,

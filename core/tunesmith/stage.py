@@ -132,7 +132,8 @@ class StageRun:
 
     # --- the parts ----------------------------------------------------------------------------
     def _load_data(self) -> Dataset:
-        return load_data(self.stage, self.context)
+        # the split is the same in all repetitions
+        return load_data(self.stage, self.context.with_(seed=self.plan.run.seed))
 
     def _load_roles(self, data: Dataset) -> Roles:
         roles = load_roles(self.stage, data, self.artifacts, self.registry, self.context)

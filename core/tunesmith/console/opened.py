@@ -141,6 +141,7 @@ def context_of(plan: Plan, reporter: Reporter, place: Path | None = None) -> Con
         torch.set_num_threads(plan.run.threads)
     context = Context(
         seed=plan.run.seed,
+        repetition=plan.run.repetition,
         device=plan.run.device,
         folder=plan.recipe.folder,
         reporter=reporter,

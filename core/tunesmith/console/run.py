@@ -17,6 +17,10 @@ def run(
     recipe: RecipePath,
     sets: Sets = None,
     fresh: Annotated[bool, typer.Option("--fresh", help="Make every stage anew, even one that is unchanged.")] = False,
+    repeat: Annotated[
+        int | None,
+        typer.Option("--repeat", min=1, metavar="N", help="Run it N times on the same split: mean and spread."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Run a recipe: train, and measure the held-out rows before and after.
@@ -26,6 +30,11 @@ def run(
     from tunesmith.guard import guarded, wrong_type
     from tunesmith.run import start
 
+    if repeat is not None:
+        from tunesmith.console.repeat import repeat as repeated
+
+        repeated(ctx.obj, recipe, sets or (), repeat, as_json)
+        return
     plan, registry = plan_of(ctx.obj, recipe, sets)
     if plan.launcher:
         with reporter() as talk, guarded(plan.launcher):

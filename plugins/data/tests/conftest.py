@@ -33,11 +33,17 @@ def prepare(registry: Registry, context: Context) -> Callable[..., Dataset]:
         settings = check_settings(entry.component.settings, rest, Recipe({}), ())
         return Use(entry.component, entry.qualified, "tunesmith-data", "0.1.0", settings, steps=tuple(steps))
 
-    def make(rows: Sequence[Any], *steps: Mapping[str, Any], held: Sequence[Any] = (), **settings: Any) -> Dataset:
+    def make(
+        rows: Sequence[Any],
+        *steps: Mapping[str, Any],
+        held: Sequence[Any] = (),
+        repetition: int = 0,
+        **settings: Any,
+    ) -> Dataset:
         for name, content in (("rows.jsonl", rows), ("held.jsonl", held)):
             (context.folder / name).write_text("".join(json.dumps(row) + "\n" for row in content), encoding="utf-8")
         own = {"validation_path": "held.jsonl"} if held else {}
         table = {"use": "jsonl", "path": "rows.jsonl", **own, **settings}
-        return load(use("loader", table, [use("step", step) for step in steps]), context)
+        return load(use("loader", table, [use("step", step) for step in steps]), context.with_(repetition=repetition))
 
     return make

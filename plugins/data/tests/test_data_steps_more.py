@@ -157,6 +157,22 @@ def test_balance(prepare: Any, context: Context) -> None:
         classes(column="topic")
 
 
+def test_few_shots(prepare: Any, context: Context) -> None:
+    def kept(repetition: int = 0, **settings: Any) -> list[str]:
+        step = {"use": "few-shot", "shots": 4, **settings}
+        return [row["text"] for row in prepare(LABELLED, step, repetition=repetition).train.rows]
+
+    found = kept()
+    assert len([text for text in found if int(text.split()[1]) < 3]) == 3, "a small class keeps what it has"
+    assert len(found) == 7
+    assert kept() == found
+    assert kept(seed=7) != found
+    assert kept(1) != found, "another repetition draws others"
+    assert kept(1) == kept(1)
+    with pytest.raises(DataError, match="by which the step 'few-shot' tells classes"):
+        kept(column="topic")
+
+
 # --- augmentation -----------------------------------------------------------------------------
 def test_augmentation_keeps_labels_and_held_out_rows_and_repeats_itself(prepare: Any, context: Context) -> None:
     rows = [{"text": f"Please tell me where my card number {number} is", "label": f"l{number}"} for number in range(30)]

@@ -16,6 +16,7 @@ from tunesmith_data.steps.settings import (
     AugmentSettings,
     BalanceSettings,
     DeduplicateSettings,
+    FewShotSettings,
     LanguageSettings,
     LengthSettings,
     MarkupSettings,
@@ -147,6 +148,13 @@ def tunesmith_steps() -> Iterator[Step]:
         after_split=True,
     )
     yield Step(
+        name="few-shot",
+        summary="Leave a few training rows of each class, drawn anew in each repetition",
+        factory="tunesmith_data.steps.few_shot:few_shot",
+        settings=FewShotSettings,
+        after_split=True,
+    )
+    yield Step(
         name="augment",
         summary="Add changed copies of training rows that keep their answers and labels",
         factory="tunesmith_data.steps.augment:augment",
@@ -167,5 +175,6 @@ tunesmith_examples = {
     "deduplicate": [{}, {"method": "minhash"}],
     "overlap": [{}, {"method": "minhash", "drop": "training"}],
     "balance": [{}, {"method": "weights"}, {"method": "oversample"}, {"method": "undersample"}],
+    "few-shot": [{"shots": 2}],
     "augment": [{}, {"methods": ["noise", "templates"], "copies": 2, "share": 0.5}],
 }

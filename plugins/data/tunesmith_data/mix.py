@@ -56,7 +56,9 @@ def load(settings: MixSettings, context: Context) -> Dataset:
     order = list(train)
     random.Random(f"{context.seed}:mix").shuffle(order)
     said = ", ".join(f"{name} ({wanted[name]} rows: {found.recognised})" for name, found in data.items())
-    return Dataset(type=kind, train=spool.records(order), validation=spool.records(validation), recognised=said)
+    return Dataset(
+        type=kind, train=spool.records(order), validation=spool.records(validation), recognised=said, task=settings.task
+    )
 
 
 def _row(
@@ -93,11 +95,14 @@ def _wanted(sizes: Mapping[str, int], settings: MixSettings) -> dict[str, int]:
     if not settings.weights:
         return dict(sizes)
     weights = {name: settings.weights.get(name, 1.0) for name in sizes}
-    full = [sizes[name] / weight for name, weight in weights.items() if sizes[name]]
+    full = [sizes[name] / weight for name, weight in weights.items() if sizes[name] and weight]
     if not full:
         return dict(sizes)
     scale = min(full) if settings.stopping_strategy == "first_exhausted" else max(full)
-    return {name: max(1, math.floor(scale * weights[name] + 1e-9)) if size else 0 for name, size in sizes.items()}
+    return {
+        name: max(1, math.floor(scale * weights[name] + 1e-9)) if size and weights[name] else 0
+        for name, size in sizes.items()
+    }
 
 
 def _drawn(size: int, wanted: int, seed: int, name: str) -> list[tuple[int, int]]:

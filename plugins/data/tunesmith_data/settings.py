@@ -129,9 +129,9 @@ class HubSettings(RowSettings):
 class MixSettings(Settings):
     """Settings of `mix`. What it combines are loaders of their own: `[data.sources.NAME]`."""
 
-    weights: Mapping[str, Annotated[float, Gt(0)]] = field(default_factory=dict)
-    """Share of each source among the training rows, relative to the others; a source that is not named has 1. Empty
-    takes every row of every source once."""
+    weights: Mapping[str, Annotated[float, Ge(0)]] = field(default_factory=dict)
+    """Share of each source among the training rows, relative to the others; a source that is not named has 1. With 0
+    only its held-out rows are there. Empty takes every row of every source once."""
     stopping_strategy: Literal["first_exhausted", "all_exhausted"] = "first_exhausted"
     """Where the weights ask for more rows than a source has: first_exhausted takes fewer of the others, all_exhausted
     repeats its rows until those of every source are used."""

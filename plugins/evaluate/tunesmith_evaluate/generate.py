@@ -75,8 +75,8 @@ def answered(
         columns=[question.columns for question in questions],
         context=context,
     )
-    scored = [(answer, q.reference) for answer, q in zip(answers, questions, strict=True) if q.reference]
-    measures = measure(scored, settings, context.seed) if scored else {}
+    scored = {q.row: (answer, q.reference) for answer, q in zip(answers, questions, strict=True) if q.reference}
+    measures = measure(list(scored.values()), settings, context.seed, list(scored)) if scored else {}
     count = min(settings.samples, len(questions))
     shown = [index * len(questions) // count for index in range(count)]
     return Evaluation(measures=measures, samples=tuple(_sample(questions[i], answers[i]) for i in shown))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from rouge_score.rouge_scorer import RougeScorer
@@ -20,13 +21,17 @@ _WORDS = re.compile(rf"[{_SIGNS}]|[^\W_{_SIGNS}]+")
 
 
 def measure(
-    pairs: Sequence[tuple[str, str]], settings: GenerateSettings | RetrievalSettings, seed: int
+    pairs: Sequence[tuple[str, str]],
+    settings: GenerateSettings | RetrievalSettings,
+    seed: int,
+    rows: Sequence[str] = (),
 ) -> dict[str, Measure]:
     """The measures that `settings.metrics` names: `exact_match`, `rouge_l`, `bleu`, `chrf`.
 
     Args:
         pairs: answer and reference of each row, at least one.
         seed: of the bootstrap.
+        rows: their names.
     """
     makers: dict[str, Callable[[], Measure]] = {
         "exact-match": lambda: _mean([exact_match(*pair, settings.normalize) for pair in pairs], seed),
@@ -34,7 +39,8 @@ def measure(
         "bleu": lambda: _corpus(BLEU(tokenize=settings.bleu_tokenize, force=True), pairs, seed),
         "chrf": lambda: _corpus(CHRF(), pairs, seed),
     }
-    return {name.replace("-", "_"): makers[name]() for name in dict.fromkeys(settings.metrics)}
+    found = {name.replace("-", "_"): makers[name]() for name in dict.fromkeys(settings.metrics)}
+    return {name: replace(one, rows=tuple(rows) if one.per_row else ()) for name, one in found.items()}
 
 
 def exact_match(answer: str, reference: str, normalize: bool) -> float:

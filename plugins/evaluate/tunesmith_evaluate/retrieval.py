@@ -22,11 +22,13 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: RetrievalSettings, co
         raise DataError("no held-out row has a reference to compare with", fix="Look at [data].")
     answers = [examples[nearest.to(one, 1)[0]].answer for _, one in asked]
     pairs = [(answer, one.answer) for answer, (_, one) in zip(answers, asked, strict=True)]
+    measures = measure(pairs, settings, context.seed, [name for name, _ in asked])
     count = min(settings.samples, len(asked))
     shown = [index * len(asked) // count for index in range(count)]
     return Evaluation(
-        measures={f"{name}_retrieval": found for name, found in measure(pairs, settings, context.seed).items()},
+        measures={f"{name}_retrieval": found for name, found in measures.items()},
         samples=tuple(
-            Sample(row=asked[i][0], prompt=asked[i][1].text, answer=answers[i], reference=pairs[i][1]) for i in shown
+            Sample(row=asked[i][0], prompt=asked[i][1].text, answer=answers[i], reference=asked[i][1].answer)
+            for i in shown
         ),
     )

@@ -135,8 +135,19 @@ def mean_over_pairs(
     values: Sequence[float], pairs: Sequence[Pair], better: Literal["higher", "lower"], seed: int
 ) -> Measure:
     """The mean of one value a pair; its interval is over prompts, whose pairs are drawn together."""
-    value, low, high = bootstrap_grouped(values, [pair.prompt for pair in pairs], seed=seed)
-    return Measure(value=value, low=low, high=high, n=len(values), better=better, per_row=tuple(values))
+    places: dict[tuple[int, ...], str] = {}
+    groups = [places.setdefault(pair.prompt, str(len(places))) for pair in pairs]
+    value, low, high = bootstrap_grouped(values, groups, seed=seed)
+    return Measure(
+        value=value,
+        low=low,
+        high=high,
+        n=len(values),
+        better=better,
+        per_row=tuple(values),
+        rows=tuple(pair.row for pair in pairs),
+        groups=tuple(groups),
+    )
 
 
 def margins(pairs: Sequence[Pair]) -> torch.Tensor:

@@ -47,10 +47,14 @@ def perplexity_of(
         )
     if left_out.dropped:
         context.reporter.warn(f"{left_out.dropped} held-out rows are not measured ({'; '.join(left_out.examples())})")
-    sums, counts = row_losses(handle, encoded, settings.batch_size, context)
+    found = row_losses(handle, encoded, settings.batch_size, context)
+    measured = [(item.row, *own) for item, own in zip(encoded, zip(*found, strict=True), strict=True) if own[1]]
+    rows, sums, counts = zip(*measured, strict=True) if measured else ((), (), ())
     value, low, high = bootstrap_ratio(sums, counts, seed=context.seed, transform=math.exp)
     per_row = tuple(total / count for total, count in zip(sums, counts, strict=True))
-    return Measure(value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row, weights=tuple(counts))
+    return Measure(
+        value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row, weights=counts, rows=rows
+    )
 
 
 def row_losses(handle: ModelHandle, encoded: list, batch_size: int, context: Context) -> tuple[list[float], list[int]]:
@@ -74,5 +78,4 @@ def row_losses(handle: ModelHandle, encoded: list, batch_size: int, context: Con
                 context.reporter.progress(number, len(batches), {})
     finally:
         model.train(was_training)
-    measured = [index for index, count in enumerate(counts) if count]
-    return [sums[index] for index in measured], [counts[index] for index in measured]
+    return sums, counts

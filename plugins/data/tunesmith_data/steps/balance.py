@@ -84,13 +84,22 @@ class Balance:
         return sum(self.counts.values()) / (len(self.counts) * self.counts[label])
 
     def _label(self, row: Row) -> str:
-        if row.values.get(self.settings.column) is None:
-            raise DataError(
-                f"row {row.name} has no {self.settings.column!r}, by which the step 'balance' tells classes",
-                details=[f"its columns: {', '.join(map(repr, row.values))}"],
-                fix="Name the column of the classes with `column`; the loader's `keep` carries further columns along.",
-            )
-        return json.dumps(row.values[self.settings.column], sort_keys=True, default=repr)
+        return class_of(row, self.settings.column, "balance")
+
+
+def class_of(row: Row, column: str, step: str) -> str:
+    """A row's class as text.
+
+    Raises:
+        DataError: it has none.
+    """
+    if row.values.get(column) is None:
+        raise DataError(
+            f"row {row.name} has no {column!r}, by which the step {step!r} tells classes",
+            details=[f"its columns: {', '.join(map(repr, row.values))}"],
+            fix="Name the column of the classes with `column`; the loader's `keep` carries further columns along.",
+        )
+    return json.dumps(row.values[column], sort_keys=True, default=repr)
 
 
 def _told(counts: Counter[str]) -> str:

@@ -142,6 +142,18 @@ class BalanceSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FewShotSettings(Settings):
+    """Settings of `few-shot`."""
+
+    shots: Annotated[int, Gt(0)] = 5
+    """Training rows of each class that are left; a smaller class keeps what it has."""
+    column: Annotated[str, MinLen(1)] = "label"
+    """The column that holds the class."""
+    seed: int | None = None
+    """Seed of the draw; None takes the run's."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentSettings(TextSettings):
     """Settings of `augment`. Its `columns` are by default `prompt`, `text` and what users say in `messages`."""
 
