@@ -70,8 +70,9 @@ class Answers:
             Stopped: the context says so, between two batches of answers.
             NumericalError: the policy's probabilities are not finite.
         """
-        # Prompts are padded on the left. Tokens are drawn at a temperature, without top-k or top-p. A row is left alone
-        # after its end token, which gives the same answers as cutting there, for less work.
+        # Prompts are padded on the left. Tokens are drawn at a temperature, without top-k or top-p (Huang et al. 2024,
+        # detail 20). They draw a fixed number of tokens and cut after the end token (details 23.1 and 23.2); here a row
+        # is left alone after its end token, which gives the same answers for less work.
         with self.policy.use() as model:
             try:
                 return generate_tokens(
