@@ -119,3 +119,50 @@ def house(
 ) -> House:
     monkeypatch.setattr("gc.collect", lambda: 0)  # half a second a call on a heap that holds torch
     return House(tmp_path, tiny_folder, first_party)
+
+
+class Answering:
+    """Runs in a house of a trainer on its own answers: its settings, and what single runs change.
+
+    Args:
+        settings: of [trainer]; None in a run leaves one out.
+        rewards: the text of `reward.py` beside the recipe.
+    """
+
+    def __init__(self, house: House, settings: dict[str, Any], rewards: str, rows: list[dict[str, Any]]) -> None:
+        self.house = house
+        self.settings = settings
+        house.rows(rows)
+        (house.folder / "reward.py").write_text(rewards)
+
+    def sets(self, *more: str, **settings: Any) -> tuple[str, ...]:
+        values = {key: value for key, value in {**self.settings, **settings}.items() if value is not None}
+        table = ",".join(f"{key}={json.dumps(value)}" for key, value in values.items())
+        return (f"trainer={{{table}}}", "evaluate=[]", "data.validation=0", *more)
+
+    def run(self, *more: str, **settings: Any) -> Run:
+        return self.house.run(*self.sets(*more, **settings))
+
+    @staticmethod
+    def logged(run: Path) -> list[dict[str, Any]]:
+        """What is logged of every step, but not when."""
+        lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        return [{key: value for key, value in line.items() if key not in ("time", "seconds")} for line in lines]
+
+    @staticmethod
+    def trained(run: Path) -> dict[str, Any]:
+        """The tensors of the adapter that a run made."""
+        from safetensors.torch import load_file
+
+        return load_file(str(run / "artifact" / "adapter_model.safetensors"))
+
+    @staticmethod
+    def weights(run: Path) -> bytes:
+        """The same as it lies on the disk."""
+        return (run / "artifact" / "adapter_model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def answering(house: House) -> Callable[..., Answering]:
+    """Makes `Answering` runs in the house."""
+    return lambda *given: Answering(house, *given)

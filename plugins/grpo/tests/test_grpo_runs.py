@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import pytest
@@ -44,36 +43,9 @@ SETTINGS = {
 }
 
 
-class Runs:
-    def __init__(self, house):
-        self.house = house
-        house.rows(PROMPTS)
-        (house.folder / "reward.py").write_text(REWARD)
-
-    def sets(self, *more, **settings):
-        values = {key: value for key, value in {**SETTINGS, **settings}.items() if value is not None}
-        table = ",".join(f"{key}={json.dumps(value)}" for key, value in values.items())
-        return (f"trainer={{{table}}}", "evaluate=[]", "data.validation=0", *more)
-
-    def run(self, *more, **settings):
-        return self.house.run(*self.sets(*more, **settings))
-
-
 @pytest.fixture
-def runs(house):
-    return Runs(house)
-
-
-def logged(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def weights(run):
-    return hashlib.sha256((run / "artifact" / "adapter_model.safetensors").read_bytes()).hexdigest()
-
-
-def same(line):
-    return {key: value for key, value in line.items() if key not in ("time", "seconds")}
+def runs(answering):
+    return answering(SETTINGS, REWARD, PROMPTS)
 
 
 def test_the_plugin_passes_the_kit(check_plugin):
@@ -93,7 +65,7 @@ def test_a_stopped_run_resumes_to_the_same_bits_and_says_what_it_measured(runs, 
     }
     whole = runs.run(**settings)
     assert not damage(whole.folder / "artifact")
-    lines = logged(whole.folder)
+    lines = runs.logged(whole.folder)
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert {
         "loss", "reward", "rewards/share/mean", "rewards/length/mean", "reward_std", "frac_reward_zero_std", "kl",
@@ -107,14 +79,8 @@ def test_a_stopped_run_resumes_to_the_same_bits_and_says_what_it_measured(runs, 
     part = runs.house.stopped(2, *runs.sets(**settings))
     assert json.loads((part / "state.json").read_text())["status"] == "stopped"
     runs.house.resume(part)
-    assert weights(part) == weights(whole.folder)
-    assert [same(line) for line in logged(part)] == [same(line) for line in logged(whole.folder)]
-
-
-def trained(run):
-    from safetensors.torch import load_file
-
-    return load_file(str(run.folder / "artifact" / "adapter_model.safetensors"))
+    assert runs.weights(part) == runs.weights(whole.folder)
+    assert runs.logged(part) == runs.logged(whole.folder)
 
 
 @pytest.mark.parametrize(
@@ -123,17 +89,17 @@ def trained(run):
 )
 def test_without_a_rate_or_without_a_clip_range_nothing_moves(runs, settings):
     run = runs.run(max_steps=2, **settings)
-    assert logged(run.folder)[0]["reward"] > 0
-    assert all(not tensor.any() for name, tensor in trained(run).items() if "lora_B" in name)
+    assert runs.logged(run.folder)[0]["reward"] > 0
+    assert all(not tensor.any() for name, tensor in runs.trained(run.folder).items() if "lora_B" in name)
 
 
 def test_groups_without_a_signal_are_counted_named_and_said(runs):
     run = runs.run(reward="./reward.py:flat", beta=0.0, max_steps=2)
-    assert [line["frac_reward_zero_std"] for line in logged(run.folder)] == [1.0, 1.0]
+    assert [line["frac_reward_zero_std"] for line in runs.logged(run.folder)] == [1.0, 1.0]
     facts = run.results["main"].facts
     assert (facts["groups"], facts["groups_without_signal"], len(facts["first_without_signal"])) == (8, 8, 5)
     assert all(row.startswith("rows.jsonl:") for row in facts["first_without_signal"])
-    assert all(not tensor.any() for name, tensor in trained(run).items() if "lora_B" in name)
+    assert all(not tensor.any() for name, tensor in runs.trained(run.folder).items() if "lora_B" in name)
     events = (run.folder / "events.jsonl").read_text()
     assert events.count("all have the same reward, in every group of step 1") == 1
     assert "in every group of step 2" not in events
@@ -144,7 +110,7 @@ def test_answers_that_do_not_end_can_be_left_out_and_are_refused_where_all_are(r
     with pytest.raises(RecipeError, match="no answer of the first step ends within max_new_tokens = 1"):
         runs.run(mask_truncated_completions=True, max_new_tokens=1, batch_size=1)
     run = runs.run(missing_eos_reward=-1.0, max_steps=1)
-    (line,) = logged(run.folder)
+    (line,) = runs.logged(run.folder)
     assert line["ended"] < 0.5
     assert "do not end within max_new_tokens = 4 and get a reward of -1" in (run.folder / "events.jsonl").read_text()
 
@@ -187,7 +153,7 @@ def test_rows_without_room_or_without_a_right_answer_are_dropped_and_counted(run
         "the prompt and max_new_tokens = 4 are over max_length = 20",
         "no right answer in its completion (answer_column, and keep in [data])",
     }
-    assert logged(run.folder)[0]["rewards/exact-answer/mean"] == 0.0
+    assert runs.logged(run.folder)[0]["rewards/exact-answer/mean"] == 0.0
     runs.house.rows(PROMPTS)
     with pytest.raises(DataError, match="none of the 16 rows can be used"):
         runs.run(reward="exact-answer")
@@ -222,7 +188,7 @@ trainer = {{ {trainer} }}
 """
     )
     run = house.run(plugins=(tunesmith_reward,))
-    first, second = logged(run.folder)[-2:]
+    first, second = runs.logged(run.folder)[-2:]
     assert first["kl"] == pytest.approx(0.0, abs=1e-4), "the tuned model, and not the bare base, is the reference"
     assert first["rewards/model/std"] > 0
     assert first["reward"] == pytest.approx(first["rewards/model/mean"] + first["rewards/share/mean"], abs=1e-5)

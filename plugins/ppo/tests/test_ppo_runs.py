@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 
 import pytest
@@ -52,42 +51,15 @@ SETTINGS = {
 }
 
 
-class Runs:
-    def __init__(self, house):
-        self.house = house
-        house.rows(PROMPTS)
-        (house.folder / "reward.py").write_text(REWARD)
-
-    def sets(self, *more, **settings):
-        values = {key: value for key, value in {**SETTINGS, **settings}.items() if value is not None}
-        table = ",".join(f"{key}={json.dumps(value)}" for key, value in values.items())
-        return (f"trainer={{{table}}}", "evaluate=[]", "data.validation=0", *more)
-
-    def run(self, *more, **settings):
-        return self.house.run(*self.sets(*more, **settings))
-
-
 @pytest.fixture
-def runs(house):
-    return Runs(house)
-
-
-def logged(run):
-    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-
-
-def weights(run):
-    return hashlib.sha256((run / "artifact" / "adapter_model.safetensors").read_bytes()).hexdigest()
-
-
-def same(line):
-    return {key: value for key, value in line.items() if key not in ("time", "seconds")}
+def runs(answering):
+    return answering(SETTINGS, REWARD, PROMPTS)
 
 
 def test_a_run_keeps_an_adapter_and_says_what_it_measured(runs):
     run = runs.run()
     assert not damage(run.folder / "artifact")
-    lines = logged(run.folder)
+    lines = runs.logged(run.folder)
     assert [line["step"] for line in lines] == [1, 2, 3]
     assert {
         "loss", "policy_loss", "value_loss", "reward", "kl", "kl_coef", "entropy", "clip_fraction", "approx_kl",
@@ -106,22 +78,16 @@ def test_a_stopped_run_resumes_to_the_same_bits(runs, step, settings):
     part = runs.house.stopped(step, *runs.sets(**settings))
     assert json.loads((part / "state.json").read_text())["status"] == "stopped"
     runs.house.resume(part)
-    assert weights(part) == weights(whole.folder)
-    assert [same(line) for line in logged(part)] == [same(line) for line in logged(whole.folder)]
-
-
-def trained(run):
-    from safetensors.torch import load_file
-
-    return load_file(str(run.folder / "artifact" / "adapter_model.safetensors"))
+    assert runs.weights(part) == runs.weights(whole.folder)
+    assert runs.logged(part) == runs.logged(whole.folder)
 
 
 @pytest.mark.parametrize("settings", [{"learning_rate": 0.0}, {"cliprange": 0.0, "cliprange_value": 0.0}])
 def test_without_a_rate_or_without_a_clip_range_nothing_moves(runs, settings):
     run = runs.run("adapter.dropout=0.0", reward="./reward.py:length", **settings)
-    assert logged(run.folder)[0]["reward"] > 0
-    assert all(not tensor.any() for name, tensor in trained(run).items() if "lora_B" in name)
-    assert [line["kl"] for line in logged(run.folder)] == pytest.approx([0.0] * 3, abs=1e-5)
+    assert runs.logged(run.folder)[0]["reward"] > 0
+    assert all(not tensor.any() for name, tensor in runs.trained(run.folder).items() if "lora_B" in name)
+    assert [line["kl"] for line in runs.logged(run.folder)] == pytest.approx([0.0] * 3, abs=1e-5)
 
 
 def test_the_reward_rises_on_a_reward_that_is_known_in_closed_form(runs):
@@ -137,7 +103,7 @@ def test_the_reward_rises_on_a_reward_that_is_known_in_closed_form(runs):
         kl_coef=0.01,
         temperature=1.0,
     )
-    lines = logged(run.folder)
+    lines = runs.logged(run.folder)
     assert lines[-1]["reward_with_penalties"] > lines[0]["reward_with_penalties"] + 0.2, [
         (line["reward"], line["reward_with_penalties"], line["kl"], line["ended"]) for line in lines
     ]
@@ -151,12 +117,12 @@ def model_of(house):
 def test_a_reward_model_scores_at_the_last_token(runs):
     model = model_of(runs.house)
     run = runs.run(f"models.reward.source={model}", reward=None, max_steps=1)
-    (line,) = logged(run.folder)
+    (line,) = runs.logged(run.folder)
     assert line["reward"] != 0.0
     valued = runs.run(
         f"models.reward.source={model}", f"models.value.source={model}", reward=None, max_steps=2, num_mini_batches=2
     )
-    first, second = logged(valued.folder)
+    first, second = runs.logged(valued.folder)
     assert first["reward"] == pytest.approx(line["reward"], rel=1e-5)
     assert second["value_loss"] != first["value_loss"]
     with pytest.raises(RecipeError, match="there are two rewards"):
@@ -174,7 +140,8 @@ def test_scores_of_a_reward_model_are_centred_on_the_rows_own_answers(runs):
     centred = runs.run(*sets, reward=None, max_steps=2)
     shift = centred.results["main"].facts["reward_shift"]
     assert "reward_shift" not in raw.results["main"].facts
-    assert logged(raw.folder)[0]["reward"] - logged(centred.folder)[0]["reward"] == pytest.approx(shift, abs=1e-3)
+    before, after = (runs.logged(run.folder)[0]["reward"] for run in (raw, centred))
+    assert before - after == pytest.approx(shift, abs=1e-3)
 
     registry = house.make_registry()
     folder = house.folder / "answers"
@@ -191,7 +158,7 @@ def test_scores_of_a_reward_model_are_centred_on_the_rows_own_answers(runs):
 
     part = house.stopped(1, *runs.sets(*sets, reward=None, max_steps=2))
     house.resume(part)
-    assert weights(part) == weights(centred.folder)
+    assert runs.weights(part) == runs.weights(centred.folder)
 
 
 def test_a_run_with_a_value_model_resumes_to_the_same_bits(runs):
@@ -203,8 +170,8 @@ def test_a_run_with_a_value_model_resumes_to_the_same_bits(runs):
     assert (training["trainable_parameters"], training["parameters"]) == (2_048, 35_168 + 2_048)
     part = house.stopped(2, *sets)
     house.resume(part)
-    assert weights(part) == weights(whole.folder)
-    assert [same(line) for line in logged(part)] == [same(line) for line in logged(whole.folder)]
+    assert runs.weights(part) == runs.weights(whole.folder)
+    assert runs.logged(part) == runs.logged(whole.folder)
 
 
 @pytest.mark.parametrize(
@@ -276,7 +243,7 @@ def test_training_ends_at_the_bound_of_the_divergence(runs):
     assert result.facts["stopped_on_kl"]["kl"] > 1e-3
     assert result.training["steps"] < 6
     held = runs.run(target_kl=1e-9, num_ppo_epochs=4, max_steps=1, reward="./reward.py:length")
-    assert logged(held.folder)[0]["updates"] == 2, "the first update starts from a ratio of 1"
+    assert runs.logged(held.folder)[0]["updates"] == 2, "the first update starts from a ratio of 1"
 
 
 def test_an_unsound_policy_stops_the_run_and_leaves_the_last_good_checkpoint(runs):
@@ -315,7 +282,7 @@ trainer = {{ {trainer.replace('reward = "./reward.py:share", ', "")} }}
 """
     )
     run = house.run()
-    first, second = logged(run.folder)[-2:]
+    first, second = runs.logged(run.folder)[-2:]
     assert first["kl"] == pytest.approx(0.0, abs=1e-4), "the tuned model, and not the bare base, is the reference"
     assert second["kl"] != first["kl"]
 
@@ -328,12 +295,12 @@ def test_the_best_reward_is_kept_and_ends_the_run_early_to_the_same_bits(runs):
     result = run.results["main"]
     lines = [json.loads(line) for line in (run.folder / "evaluations.jsonl").read_text().splitlines()]
     rewards = [line["measures"]["reward"]["value"] for line in lines]
-    assert rewards == pytest.approx([line["reward"] for line in logged(run.folder)])
+    assert rewards == pytest.approx([line["reward"] for line in runs.logged(run.folder)])
     assert (result.training["steps"], result.training["total_steps"]) == (3, 6)  # no step is ahead by 9
     best = 1 + rewards.index(min(rewards))
     assert result.facts["kept_step"] == result.facts["best_step"] == best
     assert {f"step-{best:06d}", "step-000003"} == {path.name for path in checkpoints(run.folder / "checkpoints")}
     part = runs.house.stopped(2, *runs.sets(**settings))
     runs.house.resume(part)
-    assert weights(part) == weights(run.folder)
+    assert runs.weights(part) == runs.weights(run.folder)
     assert [json.loads(line) for line in (part / "evaluations.jsonl").read_text().splitlines()] == lines
