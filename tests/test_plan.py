@@ -434,3 +434,43 @@ def test_planning_imports_no_heavy_library(tmp_path: Path) -> None:
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+# --- the models of evaluators -------------------------------------------------------------------
+MEASURED = f"""{PIPELINE}
+[[stages.second.evaluate]]
+use = "against"
+models.reference.from = "first"
+"""
+
+
+def test_an_evaluator_s_models_tie_its_stage_to_earlier_ones(planned: Planning) -> None:
+    text = MEASURED.replace('model.from = "first"', 'model.source = "toy:0"\nadapter.use = "shift"')
+    plan = planned(text)
+    assert [stage.name for stage in plan.stages] == ["first", "second"], "the order that the evaluator asks for"
+    second = plan.stage("second")
+    assert second.needs == ("first",)
+    assert second.evaluators[0].describe()["roles"][0]["from"] == "first"
+    changed = planned(text, "stages.first.trainer.steps=5").stage("second")
+    assert changed.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("models", "said"),
+    [
+        ("", r"\[stages.second.evaluate.0.models.reference\] is missing: evaluator 'against' needs it"),
+        ("models.referee.from = 'first'", "evaluator 'against' has no role 'referee'"),
+        ("models.reference.from = 'frist'", "there is no earlier stage 'frist'"),
+        ("models.reference = 'first'", r"\[stages.second.evaluate.0.models.reference\] must be a table"),
+    ],
+)
+def test_a_model_that_an_evaluator_lacks_is_named(models: str, said: str, planned: Planning) -> None:
+    with pytest.raises(RecipeError, match=said) as error:
+        planned(MEASURED.replace('models.reference.from = "first"', models))
+    assert error.value.fix
+    assert str(error.value.where).partition("a.toml:")[2]
+
+
+def test_only_an_evaluator_with_roles_takes_models(planned: Planning) -> None:
+    with pytest.raises(RecipeError, match="unknown setting 'models'"):
+        planned(SINGLE + "models.reference.source = 'toy:0'\n")

@@ -653,6 +653,15 @@ def test_roles_share_a_model_with_its_adapter_off(bench: Bench) -> None:
     assert ("load", ("toy:3", "scalar", {})) in bench.seen
 
 
+def test_an_evaluator_is_handed_the_models_that_it_names(bench: Bench) -> None:
+    models = "{reference = {source = 'toy:2'}, judge = {source = 'toy:3'}}"
+    run = bench.start(PIPELINE, f"stages.second.evaluate=[{{use = 'against', models = {models}}}]")
+    before, after = [found for what, found in bench.seen if what == "against"]
+    assert before == after == {"reference": 2, "judge": 3}
+    measured = [getattr(run.results["second"], side)["measures"]["ahead"]["value"] for side in ("before", "after")]
+    assert measured == [2 - 0.9375, 2 - (1 - 0.0625**2)]
+
+
 def test_unchanged_stages_are_taken_from_an_earlier_run(bench: Bench) -> None:
     first = bench.start(PIPELINE)
     bench.seen.clear()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith import Adapter, Component, Loader, MissingError, Model, Role, Settings, Trainer
+from tunesmith import Adapter, Component, Evaluator, Loader, MissingError, Model, Role, Settings, Trainer
 from tunesmith.spec import KINDS
 
 
@@ -31,6 +31,19 @@ def adapter(**changes: Any) -> Adapter:
 def test_names_are_kebab_case(name: object) -> None:
     with pytest.raises(ValueError, match="kebab-case"):
         adapter(name=name)
+
+
+@pytest.mark.parametrize(
+    ("roles", "said"),
+    [
+        ((Role(name="judge", trainable=True),), "'judge' must be frozen"),
+        ((Role(name="judge"), Role(name="other", default="judge:disabled")), "'other' must be frozen and without"),
+        ((Role(name="judge"), Role(name="judge")), "two of its roles have one name"),
+    ],
+)
+def test_an_evaluator_s_models_are_frozen_and_named_once(roles: tuple[Role, ...], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Evaluator(name="mine", summary="Mine", factory="a.b:c", roles=roles)
 
 
 @pytest.mark.parametrize("summary", ["", "  ", "two\nlines", None])

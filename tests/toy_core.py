@@ -213,6 +213,15 @@ def distance(handle: ModelHandle, data: ts.Dataset, settings: Settings, context:
     return ts.Evaluation(measures={"distance": measure}, samples=(sample,))
 
 
+def against(handle: ModelHandle, data: ts.Dataset, settings: Settings, context: Context, models: Any) -> Any:
+    found = {"reference": handle.model.value}
+    for name, adapted in models.items():
+        with adapted.use() as model:
+            found[name] = model.value
+    SEEN.append(("against", found))
+    return {"ahead": ts.Measure(value=found["reference"] - handle.model.value, better="lower")}
+
+
 @dataclass(frozen=True, kw_only=True)
 class CopySettings(Settings):
     """Settings of `copy`."""
@@ -293,6 +302,8 @@ def tunesmith_trainers() -> Iterator[ts.Trainer]:
 @hookimpl
 def tunesmith_evaluators() -> Iterator[ts.Evaluator]:
     yield ts.Evaluator(name="distance", summary="How far from 1", factory=distance)
+    roles = (ts.Role(name="reference"), ts.Role(name="judge", head="scalar", optional=True))
+    yield ts.Evaluator(name="against", summary="Beside another model", factory=against, roles=roles)
 
 
 @hookimpl

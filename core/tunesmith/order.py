@@ -35,3 +35,6 @@ def _references(table: Any) -> Iterator[str]:
                 yield value
             else:
                 yield from _references(value)
+    elif isinstance(table, list):
+        for item in table:
+            yield from _references(item)

@@ -39,7 +39,7 @@ def recipe(folder: Path) -> dict[str, Any]:
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     common = {"max_steps": STEPS, "save_steps": 100}
     return {
-        "run": {"folder": str(folder / "runs"), "device": "cpu", "threads": 2},
+        "run": {"folder": str(folder / "runs"), "device": "cpu", "threads": 1},
         "stages": {
             "sft": {
                 "model": {"source": MODEL},
