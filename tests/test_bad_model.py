@@ -252,3 +252,39 @@ def test_a_model_whose_weights_are_no_numbers(house: Any) -> None:
     house.model(not_a_number)
     house.recipe()
     house.refused(NUMERICAL, "nan")
+
+
+def test_a_reward_model_that_was_made_for_another_base_is_refused(house: Any) -> None:
+    """The stage is taken from an earlier run, and what its source holds is another model by now."""
+    from tunesmith.testing.tiny import tiny_folder
+
+    house.model(lambda folder: None)
+    rows = [{"prompt": f"{a}=", "chosen": str(a), "rejected": "no"} for a in range(16)]
+    house.rows(rows, "pairs.jsonl")
+    house.rows([{"prompt": row["prompt"]} for row in rows], "prompts.jsonl")
+    common = {"model": {"source": house.content["model"]["source"]}, "adapter": {"use": "lora", "rank": 2}}
+    ppo = {"use": "ppo", "max_steps": 1, "batch_size": 4, "max_new_tokens": 2}
+    house.content = {
+        "run": house.content["run"],
+        "stages": {
+            "reward": {
+                **common,
+                "data": {"use": "jsonl", "path": "pairs.jsonl"},
+                "trainer": {"use": "reward", "max_steps": 1},
+            },
+            "ppo": {
+                **common,
+                "models": {"reward": {"from": "reward"}},
+                "data": {"use": "jsonl", "path": "prompts.jsonl"},
+                "trainer": ppo,
+            },
+        },
+    }
+    ended = house.call("run", house.recipe())
+    assert ended.code == 0, ended.err
+    other = tiny_folder(house.folder / "other", seed=5)
+    (house.folder / "model" / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    ended = house.call("run", house.recipe({"stages.ppo.trainer.max_steps": 2}))
+    assert ended.code == 65, ended.err
+    assert "made for another base model" in ended.err
+    assert "Traceback" not in ended.err

@@ -53,6 +53,8 @@ class ModelHandle:
             drawn by the seed, with an output for each of `handle.labels` where the head has labels; None where the
             source cannot.
         labels: what a head for labels tells apart, in the order of its outputs; None for other heads.
+        drawn: tensors or modules that the source lacks, such as a new head: they are random until something trains
+            them.
     """
 
     model: Any
@@ -66,6 +68,7 @@ class ModelHandle:
     columns: Mapping[str, Column] = field(default_factory=dict)
     with_head: Callable[[ModelHandle, str, int], ModelHandle] | None = None
     labels: Labels | None = None
+    drawn: tuple[str, ...] = ()
 
     def must_be_dense(self, what: str, names: Collection[str] | None = None) -> None:
         """Refuse what cannot be done to quantized weights.

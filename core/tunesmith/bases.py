@@ -1,4 +1,4 @@
-"""On which base each model of a stage stands, as far as a plan tells."""
+"""On which base each model of a stage stands, as far as a plan tells, and what of it nothing has trained."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tunesmith.adapted import ModelHandle
+from tunesmith.errors import DataError
 from tunesmith.plan import RolePlan, StagePlan
 
 
@@ -52,3 +54,22 @@ def apart(roles: Mapping[str, RolePlan], stages: Mapping[str, StagePlan]) -> str
         return None
     told = "; ".join(f"{', '.join(names)} on {own[names[0]].words}" for names in groups.values())
     return f"{len(groups)} bases, each with weights of its own in memory: {told}"
+
+
+def check_drawn(role: RolePlan, handle: ModelHandle) -> None:
+    """Refuse a model that nothing trains, and that has parts which its source lacks: they are random.
+
+    Raises:
+        DataError: naming the parts.
+    """
+    goes_on = role.stage is not None and role.carry == "continue"
+    if role.role.trainable or goes_on or not handle.drawn:
+        return
+    name = role.role.name
+    raise DataError(
+        f"role {name!r} is not trained here, and {handle.source} has no {handle.head!r} head: "
+        "its scores would be random",
+        where=handle.source,
+        details=[f"drawn at random: {', '.join(handle.drawn[:5])}"],
+        fix=f'Train such a model in an earlier stage and name that: [models.{name}] with from = "STAGE".',
+    )

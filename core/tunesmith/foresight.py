@@ -97,7 +97,9 @@ def check_carry(role: Role, stage: str, made: str, carry: Any, adapter: Use | No
         raise RecipeError(
             f"stage {stage!r} made a model with a {made!r} head, and role {role.name!r} needs a {role.head!r} one",
             where=where,
-            fix="Add [adapter]: then the earlier stage is merged into the base, and the new head stands on it.",
+            fix="Add [adapter]: then the earlier stage is merged into the base, and the new head stands on it."
+            if role.trainable
+            else f"Name a stage whose trainer makes a model with a {role.head!r} head.",
         )
 
 

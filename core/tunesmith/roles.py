@@ -13,6 +13,7 @@ from pathlib import Path
 from tunesmith import artifact
 from tunesmith.adapted import Adapted, DisabledView, ModelHandle
 from tunesmith.adapters import Adapters
+from tunesmith.bases import check_drawn
 from tunesmith.context import Context
 from tunesmith.dense import sizes
 from tunesmith.errors import PluginError, TunesmithError
@@ -146,12 +147,18 @@ class _Loader:
         }
 
     def load(self) -> dict[str, Adapted]:
-        """Every role's model."""
+        """Every role's model.
+
+        Raises:
+            DataError: one that is not trained has a head that nothing has trained.
+        """
         loaded: dict[str, Adapted] = {}
         for names in self._with_one_base():
             models, base = self.alone(names[0]) if len(names) == 1 else self.together(names)
             loaded.update(models)
             self.bases.update(dict.fromkeys(names, base))
+        for name, role in self.roles.items():
+            check_drawn(role, loaded[name].handle)
         return loaded
 
     def alone(self, name: str) -> tuple[dict[str, Adapted], ModelHandle | None]:

@@ -114,8 +114,26 @@ def model_of(house):
     return (house.folder / "recipe.toml").read_text().split("source = ")[1].split("\n")[0]
 
 
+def scorer_of(house):
+    """A folder with the same model under a scalar head, as the recipe writes it."""
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    source, folder = json.loads(model_of(house)), house.folder / "scorer"
+    if not folder.is_dir():
+        torch.manual_seed(3)
+        AutoModelForSequenceClassification.from_pretrained(source, num_labels=1).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return json.dumps(str(folder))
+
+
+def test_a_model_whose_head_nothing_trained_is_no_reward(runs):
+    with pytest.raises(DataError, match="has no 'scalar' head: its scores would be random") as caught:
+        runs.run(f"models.reward.source={model_of(runs.house)}", reward=None, max_steps=1)
+    assert caught.value.details == ("drawn at random: score.weight",)
+
+
 def test_a_reward_model_scores_at_the_last_token(runs):
-    model = model_of(runs.house)
+    model = scorer_of(runs.house)
     run = runs.run(f"models.reward.source={model}", reward=None, max_steps=1)
     (line,) = runs.logged(run.folder)
     assert line["reward"] != 0.0
@@ -135,7 +153,7 @@ def test_scores_of_a_reward_model_are_centred_on_the_rows_own_answers(runs):
     house = runs.house
     pairs = [{"prompt": row["prompt"], "chosen": row["prompt"][::-1], "rejected": "no"} for row in PROMPTS]
     house.rows(pairs)
-    sets = (f"models.reward.source={model_of(house)}",)
+    sets = (f"models.reward.source={scorer_of(house)}",)
     raw = runs.run(*sets, reward=None, center_rows=0, max_steps=1)
     centred = runs.run(*sets, reward=None, max_steps=2)
     shift = centred.results["main"].facts["reward_shift"]
@@ -263,7 +281,7 @@ def test_the_artifact_gives_back_the_policy(runs):
 
 def test_a_policy_that_goes_on_from_a_stage_is_compared_with_that_stage(runs):
     house = runs.house
-    model = model_of(house)
+    model, scorer = model_of(house), scorer_of(house)
     house.rows([{"prompt": row["prompt"], "completion": "ab"} for row in PROMPTS])
     head = (house.folder / "recipe.toml").read_text().split("[model]")[0]
     trainer = ", ".join(f"{key} = {json.dumps(value)}" for key, value in {**SETTINGS, "max_steps": 2}.items())
@@ -276,7 +294,7 @@ adapter = {{ use = "lora", rank = 4 }}
 trainer = {{ use = "sft", learning_rate = 0.05, batch_size = 4, max_steps = 4 }}
 [stages.ppo]
 models.policy.from = "sft"
-models.reward.source = {model}
+models.reward.source = {scorer}
 data = {{ use = "jsonl", path = "rows.jsonl" }}
 trainer = {{ {trainer.replace('reward = "./reward.py:share", ', "")} }}
 """

@@ -139,7 +139,7 @@ def with_head(handle: ModelHandle, head: str, seed: int) -> ModelHandle:
             module.apply(new._init_weights)
             module.to(old.dtype)
     new.train(old.training)
-    return replace(handle, model=new, head=head)
+    return replace(handle, model=new, head=head, drawn=tuple(head_modules(new)))
 
 
 def class_of(head: str, config: Any, pooling: Pooling | None) -> Any:

@@ -126,6 +126,7 @@ def load(
         notes=tuple(notes),
         with_head=with_head,
         labels=context.labels if head in LABEL_HEADS else None,
+        drawn=() if head in ("causal-lm", "none") else tuple(sorted(report["missing_keys"])),
     )
 
 
