@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import random
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from tunesmith.store import (
     commit_folder,
     damage,
     newest_good,
+    pin,
+    pins,
     rotate,
     sha256_file,
     verify,
@@ -155,7 +158,8 @@ def test_a_failing_disk_is_named_with_path_and_free_space(number: int, tmp_path:
     with pytest.raises(DiskError, match=os.strerror(number)) as caught:
         commit_folder(tmp_path / "x", full)
     assert caught.value.where == str(tmp_path / "x")
-    assert "MiB" in caught.value.details[0]
+    assert caught.value.details[0] == "needed: a new folder"
+    assert re.fullmatch(r"free space there: \d+\.\d MiB", caught.value.details[1])
     assert not (tmp_path / "x").exists()
 
 
@@ -304,8 +308,34 @@ def test_the_newest_good_checkpoint_is_found_and_the_others_are_named(tmp_path: 
     (tmp_path / "step-000010" / DIGESTS).unlink()
     assert newest_good(tmp_path, said.append) == tmp_path / "step-000005"
     assert [line.split(" is damaged")[0] for line in said] == ["checkpoint step-000015", "checkpoint step-000010"]
-    assert all("trying the one before" in line for line in said)
+    assert all("set aside, trying the one before" in line for line in said)
+    assert sorted(path.name for path in tmp_path.iterdir() if path.name.startswith("damaged-")) == [
+        "damaged-step-000010",
+        "damaged-step-000015",
+    ]
+    said.clear()
+    assert newest_good(tmp_path, said.append) == tmp_path / "step-000005"
+    assert said == []
     assert newest_good(tmp_path / "nothing", said.append) is None
+
+
+def test_a_damaged_checkpoint_pushes_no_good_one_out(tmp_path: Path) -> None:
+    for step in (5, 10):
+        commit_folder(tmp_path / f"step-{step:06d}", build(str(step)))
+    (tmp_path / "step-000010" / "weights.bin").write_bytes(b"")
+    assert newest_good(tmp_path, lambda _: None) == tmp_path / "step-000005"
+    commit_folder(tmp_path / "step-000007", build("7"))
+    rotate(tmp_path, 1)
+    assert checkpoints(tmp_path) == [tmp_path / "step-000007"]
+
+
+def test_a_pinned_checkpoint_stays_whoever_rotates(tmp_path: Path) -> None:
+    for step in (1, 2, 3):
+        commit_folder(tmp_path / f"step-{step:06d}", build(str(step)))
+    pin(tmp_path / "step-000001", "the loss at step 2 is nan")
+    assert pins(tmp_path) == {"step-000001": "the loss at step 2 is nan"}
+    rotate(tmp_path, 1)
+    assert [checkpoint_step(path) for path in checkpoints(tmp_path)] == [1, 3]
 
 
 @pytest.mark.parametrize("name", ["step-", "step-x", "step-1-2", "stop-1", f"{STAGING}step-000001", "step--1"])

@@ -31,6 +31,8 @@ EVALUATIONS = "evaluations.jsonl"
 EVENTS = "events.jsonl"
 RESULTS = "results.json"
 LOCK = "lock"
+RESERVE = ".reserve"
+RESERVED = 1 << 16  # bytes that are kept free for the last words of a run whose disk is full
 LOCK_ATTEMPTS = 5
 
 #: Libraries whose versions decide a result, as far as they are installed.
@@ -80,6 +82,7 @@ class RunFolder:
                 path = base / f"{safe}-{number:03d}"
                 try:
                     path.mkdir()  # exclusive: of two processes one gets the next number
+                    fsync(base)
                     break
                 except FileExistsError:
                     number += 1
@@ -172,6 +175,18 @@ class RunFolder:
         """Record what became of the run."""
         write_json(self.path / STATE, {"status": status, "updated": now(), **more})
 
+    def reserve(self) -> None:
+        """Keep some space, so that a run can say what became of it on a disk that is full."""
+        path = self.path / RESERVE
+        with disk_errors(path, RESERVED), path.open("wb") as file:
+            file.write(b"\0" * RESERVED)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def use_reserve(self) -> None:
+        """Give the reserved space back to the disk."""
+        (self.path / RESERVE).unlink(missing_ok=True)
+
     @property
     def manifest(self) -> dict[str, Any]:
         return parsed_file(self.path / MANIFEST)
@@ -210,9 +225,9 @@ class RunFolder:
     def sync(self) -> None:
         """Force the logs to the disk."""
         for name in (METRICS, EVALUATIONS, EVENTS):
-            if (self.path / name).exists():
-                with disk_errors(self.path / name):
-                    fsync(self.path / name)
+            if (path := self.path / name).exists():
+                with disk_errors(path, path.stat().st_size):
+                    fsync(path)
 
     def forget_after(self, stage: str, step: int) -> None:
         """Drop a stage's metrics and evaluations after `step`: they were never committed and will come again."""
@@ -225,7 +240,7 @@ class RunFolder:
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         path = self.path / name
         text = json.dumps(record, ensure_ascii=False, default=str) + "\n"
-        with disk_errors(path), path.open("a+b") as file:
+        with disk_errors(path, len(text)), path.open("a+b") as file:
             if name not in self._appended and file.tell():
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":  # a crash cut the last line: the next one must not grow out of it

@@ -51,7 +51,7 @@ def guarded(use: Used) -> Iterator[None]:
         if isinstance(error, MemoryError) or any(sign in text.lower() for sign in OUT_OF_MEMORY):
             raise MemoryExhausted(
                 f"out of memory in {use.component.kind} {use.component.name!r}: {text.partition(chr(10))[0]}",
-                fix="Lower [trainer] batch_size (raise gradient_accumulation to keep the product) or max_length, "
+                fix="Lower [trainer] batch_size (raise gradient_accumulation_steps to keep the product) or max_length, "
                 "switch on activation_checkpointing, or quantize the base.",
             ) from error
         number = errno_of(error)

@@ -6,7 +6,7 @@ import shutil
 import signal
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -118,7 +118,7 @@ def resume(path: Path, registry: Registry, reporter: Reporter | None = None, *, 
                     fix="Put it back as it was, or start a new run.",
                 )
         if not (other_versions or plan.run.other_versions):
-            _check_versions(folder.manifest, path)
+            _check_versions(folder.manifest, plan, path)
         return _execute(plan, registry, reporter or PlainReporter(), folder, resume=True)
     finally:
         folder.release()
@@ -132,6 +132,7 @@ def _execute(
     current = plan.stages[0].name
     clean_staging(folder.path)
     folder.set_state("running")
+    folder.reserve()
     trusted = {"trusted_code": list(registry.trusted_code)} if registry.trusted_code else {}
     folder.event("resumed" if resume else "started", **trusted)
     if plan.run.threads:
@@ -146,9 +147,10 @@ def _execute(
                 run.results[stage.name] = _stage(run, stage, folder, registry, reporter, stop, resume, fresh)
                 folder.write_results({name: result.describe() for name, result in run.results.items()})
         write_report(folder.path, "done")
+        folder.sync()  # before anything says that the run is done
+        folder.use_reserve()
         folder.set_state("done")
         folder.event("done")
-        folder.sync()
     except BaseException as error:
         if isinstance(error, Stopped) and stop.signal_number not in (None, error.signal_number):
             # an observer gave the run up, and a signal had come besides: whoever sent it waits for an answer
@@ -224,32 +226,35 @@ def _earlier(run: Path, stage: StagePlan) -> Path | None:
 
 def _failed(folder: RunFolder, stage: str, error: BaseException, registry: Registry, reporter: Reporter) -> None:
     """Leave a run folder that says what happened; a full disk must not hide the first error."""
-    known = isinstance(error, TunesmithError)
     status = "stopped" if isinstance(error, Stopped) else "failed"
-    try:
-        folder.event(status, stage=stage, error=str(error))
-        if not isinstance(error, Stopped):
-            trace = "".join(traceback.format_exception(error))
-            write_file(folder.path / "error.txt", trace)
-        folder.set_state(
-            status, stage=stage, error=str(error), exit_code=error.exit_code if isinstance(error, TunesmithError) else 1
-        )
-    except (TunesmithError, OSError) as second:
-        print(f"the run folder could not be updated either: {second}", file=sys.stderr)
-    if known or isinstance(error, Exception):
+    code = error.exit_code if isinstance(error, TunesmithError) else 1
+    last_words: list[Callable[[], None]] = [
+        folder.use_reserve,
+        lambda: folder.set_state(status, stage=stage, error=str(error), exit_code=code),
+        lambda: folder.event(status, stage=stage, error=str(error)),
+    ]
+    if status == "failed":
+        trace = "".join(traceback.format_exception(error))
+        last_words.append(lambda: write_file(folder.path / "error.txt", trace))
+    for word in last_words:
+        try:
+            word()
+        except (TunesmithError, OSError) as second:
+            print(f"the run folder could not be updated either: {second}", file=sys.stderr)
+    if isinstance(error, Exception):
         registry.notify("tunesmith_run_failed", reporter.warn, stage=stage, error=error)
 
 
-def _check_versions(manifest: Mapping[str, Any], path: Path) -> None:
-    """Refuse to go on with other libraries: the same steps would give other bits."""
-    then = manifest.get("environment", {}).get("libraries", {})
-    now_ = environment()["libraries"]
+def _check_versions(manifest: Mapping[str, Any], plan: Plan, path: Path) -> None:
+    """Refuse to go on with other libraries or threads: the same steps would give other bits."""
+    then = {**manifest.get("environment", {}).get("libraries", {}), "threads": manifest["plan"]["run"].get("threads")}
+    now_ = {**environment()["libraries"], "threads": plan.describe()["run"].get("threads")}
     if then != now_:
         raise RecipeError(
-            f"other versions are installed than when run {path.name} began",
+            f"other versions are installed, or other threads set, than when run {path.name} began",
             where=str(path / MANIFEST),
             details=_differences(then, now_),
-            fix="Install those versions, or add --other-versions: the result is then not the same to the bit.",
+            fix="Put that back, or add --other-versions: the result is then not the same to the bit.",
         )
 
 

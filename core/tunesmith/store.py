@@ -22,6 +22,7 @@ from tunesmith.secrets import redact
 
 DIGESTS = "digests.json"
 STAGING = ".staging-"
+PINNED = "pinned.json"
 DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
 
 
@@ -44,18 +45,23 @@ def fsync(path: Path) -> None:
 
 
 @contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk, an exceeded quota, a read-only or a damaged one into a `DiskError`."""
+def disk_errors(path: Path, needed: int | Callable[[], int] | None = None) -> Iterator[None]:
+    """Turn a full disk, an exceeded quota, a read-only or a damaged one into a `DiskError`.
+
+    Args:
+        needed: bytes that were to be written, or a function that tells how many it was when there was no room for more.
+    """
     try:
         yield
     except Exception as error:
         number = errno_of(error)
-        if number not in DISK_ERRORS:
+        located = isinstance(error, DiskError) and error.where is not None  # it names a path already
+        if number not in DISK_ERRORS or located:
             raise
         raise DiskError(
             f"cannot write {path}: {os.strerror(number)}",
             where=str(path),
-            details=[f"free space there: {_free(path)}"],
+            details=[*_needed(needed), f"free space there: {_free(path)}"],
             fix="Free some space (or choose another `[run] folder`), then `tunesmith resume` goes on.",
         ) from error
 
@@ -75,19 +81,40 @@ def errno_of(error: BaseException) -> int | None:
     return None
 
 
+def _needed(needed: int | Callable[[], int] | None) -> list[str]:
+    if needed is None:
+        return []
+    if isinstance(needed, int):
+        return [f"needed: {_size(needed)}" if needed else "needed: no new space"]
+    written = needed()
+    return [f"needed: more than {_size(written)}" if written else "needed: a new folder"]
+
+
+def _size(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
+
+
 def _free(path: Path) -> str:
     while not path.exists() and path != path.parent:
         path = path.parent
     try:
-        return f"{shutil.disk_usage(path).free / 2**20:.1f} MiB"
+        return _size(shutil.disk_usage(path).free)
     except OSError as error:
         return f"unknown ({error.strerror})"
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are not there, durably."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        fsync(path.parent)
 
 
 def write_file(path: Path, text: str) -> None:
     """Replace a file atomically and durably; secrets are struck out of the text."""
     temporary = path.with_name(f"{STAGING}{path.name}")
-    with disk_errors(path):
+    with disk_errors(path, len(text)):
         # a lone surrogate (out of somebody's data) becomes \\udXXX, which is its escape in JSON
         with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(redact(text))
@@ -130,7 +157,8 @@ def commit_folder(target: Path, build: Callable[[Path], None]) -> Path:
     Raises:
         DiskError: what was there before is still there.
     """
-    with disk_errors(target):
+    written = 0
+    with disk_errors(target, lambda: written):
         staging = target.parent / f"{STAGING}{target.name}-{os.getpid()}"
         _make(staging, target)
         try:
@@ -155,6 +183,7 @@ def commit_folder(target: Path, build: Callable[[Path], None]) -> Path:
                 os.rename(staging, target)
                 fsync(target.parent)
         finally:
+            written = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
             shutil.rmtree(staging, ignore_errors=True)
     return target
 
@@ -166,7 +195,7 @@ def _make(staging: Path, target: Path) -> None:
         DiskError: a file is in the way, or this user may not write there.
     """
     try:
-        staging.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(staging.parent)
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir()
     except OSError as error:
@@ -250,23 +279,45 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def newest_good(folder: Path, say: Callable[[str], None]) -> Path | None:
-    """The newest checkpoint that verifies; says which ones were passed over and why."""
+    """The newest checkpoint that verifies; those that do not are set aside, and `say` hears which and why.
+
+    A damaged one is renamed to `damaged-step-000100`: as a checkpoint it would push good ones out when they rotate.
+    """
     for path in reversed(checkpoints(folder)):
         problems = damage(path)
         if not problems:
             return path
-        say(f"checkpoint {path.name} is damaged ({'; '.join(problems[:3])}); trying the one before")
+        aside = path.with_name(f"damaged-{path.name}")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.rename(path, aside)
+        say(f"checkpoint {path.name} is damaged ({'; '.join(problems[:3])}); set aside, trying the one before")
     return None
 
 
+def pin(checkpoint: Path, reason: str) -> None:
+    """Keep a checkpoint for good, however many come after it; `reason` says why."""
+    write_json(checkpoint.parent / PINNED, {**pins(checkpoint.parent), checkpoint.name: reason})
+
+
+def pins(folder: Path) -> dict[str, str]:
+    """The names of the checkpoints below `folder` that are kept for good, and why."""
+    try:
+        found = json.loads((folder / PINNED).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}  # nothing was pinned; the file is replaced in one rename, so it is never half there
+    return found if isinstance(found, dict) else {}
+
+
 def rotate(folder: Path, keep: int, pinned: Sequence[Path] = ()) -> list[Path]:
-    """Remove all but the newest `keep` checkpoints (by step number, at least one) and the pinned ones."""
+    """Remove all but the newest `keep` checkpoints (by step number, at least one) and the pinned ones (`pin`, too)."""
     removed = []
-    with disk_errors(folder):
+    kept = {*pins(folder), *(path.name for path in pinned)}
+    with disk_errors(folder, 0):
         for path in checkpoints(folder)[: -max(1, keep)]:
-            if path.name not in {pin.name for pin in pinned}:
+            if path.name not in kept:
                 doomed = folder / f"{STAGING}{path.name}"
                 os.rename(path, doomed)
+                fsync(folder)  # or a power loss could bring the name back over files that are gone
                 shutil.rmtree(doomed)
                 removed.append(path)
     return removed

@@ -22,7 +22,7 @@ import torch
 from transformers import TrainerState, TrainingArguments
 
 from tunesmith import Adapted, Context, NumericalError, RecipeError, TrainResult
-from tunesmith.store import checkpoints, commit_folder, newest_good, rotate
+from tunesmith.store import checkpoints, commit_folder, newest_good, pin, rotate
 from tunesmith_transformers import checkpoint
 from tunesmith_transformers.batching import ColumnCollator, EpochSampler, Rows
 from tunesmith_transformers.best import Best
@@ -182,10 +182,14 @@ class Durable:
         return norm
 
     def _stop_numerical(self, what: str, value: float) -> None:
+        told = f"the {what} at step {self.state.global_step + 1} is {value}; stopped before the update"
         kept = checkpoints(self.checkpoint_folder)
-        last = f"the last good checkpoint is {kept[-1].name}" if kept else "no checkpoint had been made yet"
+        last = "no checkpoint had been made yet"
+        if kept:
+            pin(kept[-1], told)
+            last = f"the last good checkpoint is {kept[-1].name}; it is kept from now on"
         raise NumericalError(
-            f"the {what} at step {self.state.global_step + 1} is {value}; stopped before the update",
+            told,
             details=[last],
             fix="Lower the learning rate, add warm-up, or look at the rows of this step for extreme lengths.",
         )
