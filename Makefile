@@ -37,6 +37,7 @@ check: $(VENV)/.setup
 bench: $(VENV)/.setup
 	$(BIN)/python tests/bench/startup.py
 	$(BIN)/python tests/bench/threads.py
+	$(BIN)/python tests/bench/checkpoint_cost.py
 	$(BIN)/python tests/bench/lines.py
 	$(BIN)/python tests/bench/sft_speed.py
 	$(BIN)/python tests/bench/long_attention.py

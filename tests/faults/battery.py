@@ -66,13 +66,13 @@ class Tally:
     @contextmanager
     def trial(self, how: str) -> Iterator[None]:
         """One injection; an assertion that fails inside makes it a loss, and the next one is tried."""
-        self.injected += 1
         try:
             yield
         except AssertionError as error:
             self.lost.append(f"{how}: {error}")
         else:
             self.survived += 1
+        self.injected += 1
 
 
 class Recorder:

@@ -33,10 +33,18 @@ def fault(request: pytest.FixtureRequest) -> battery.Recorder:
     return request.node.stash[RECORDER]
 
 
+@pytest.fixture
+def lean(house: Any) -> Any:
+    """The house with a recipe that measures nothing, for faults that strike while something is trained or saved."""
+    house.content["data"]["validation"] = 0.0
+    house.content["evaluate"] = []
+    return house
+
+
 @pytest.fixture(scope="session")
 def victims(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victims]:
     """Starts console commands as processes of their own."""
-    made = Victims(tmp_path_factory.mktemp("victims") / "log")
+    made = Victims(tmp_path_factory.mktemp("victims"))
     yield made
     made.close()
 

@@ -52,6 +52,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     house: Any, victims: Victims, fault: Recorder, name: str, adapter: Any, trainer: dict[str, Any], save_steps: int
 ) -> None:
     count = fault("R1", f"in training, evaluation and the commit, {name}")
+    house.content["run"]["verdict"] = False
     house.content["adapter"] = adapter
     house.content["trainer"] |= {"max_steps": STEPS, "save_steps": save_steps, **trainer}
     if trainer["use"] == "dpo":

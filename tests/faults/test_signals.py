@@ -1,9 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP: what was done is committed, the exit code says so, and the run can go on."""
+"""SIGINT, SIGTERM and SIGHUP in every phase: what was done is committed, the exit code says so, the run can go on."""
 
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -12,38 +11,66 @@ from typing import Any
 
 import pytest
 
-from faults.battery import Recorder
-from faults.lost import NothingLost, phase, steps, until
+from faults.battery import Recorder, amount
+from faults.lost import NothingLost, status, steps, until
 from faults.victims import PATIENCE, Victims
 from tunesmith.store import checkpoint_step, checkpoints
 
-pytestmark = [pytest.mark.run, pytest.mark.fault("R16", "R17")]
+pytestmark = pytest.mark.run
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+POINTS = {
+    "data preparation": "phase load data",
+    "loading the model": "phase load model",
+    "evaluation before": "phase evaluate before",
+    "a step": "micro 5",
+    "the end of a step": "step 2",
+    "a save": "saving step-000002",
+    "evaluation after": "phase evaluate after",
+    "the commit": "phase commit",
+    "the commit of the artifact": "saving artifact",
+    "an export": "phase export merge",
+    "the report": "report",
+}
+QUICK = ("data preparation", "a step", "a save", "an export")
 
 
-def test_signals_stop_a_run_that_can_go_on(house: Any, victims: Victims, fault: Recorder) -> None:
-    count = fault("R17", "one, in a step")
-    recipe = house.recipe({"trainer.max_steps": 60, "trainer.save_steps": 50})
+@pytest.mark.fault("R17")
+def test_a_signal_in_every_phase(house: Any, victims: Victims, fault: Recorder) -> None:
+    house.content["run"]["verdict"] = False
+    house.content["trainer"] |= {"max_steps": 4, "save_steps": 2, "batch_size": 2, "gradient_accumulation_steps": 2}
+    house.content["export"] = [{"use": "merge"}]
+    recipe = house.recipe()
     assert victims.run("run", recipe) == 0, victims.said()
-    promise = NothingLost(house.runs / "recipe-001", 50)
-    run = house.runs / "recipe-002"
-    pid = victims.start("run", recipe)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-        goal = len(steps(run)) + 4
-        until(lambda goal=goal: phase(run) == "train" and len(steps(run)) >= goal)  # type: ignore[misc]
-        os.kill(pid, number)
-        with count.trial(number.name):
-            assert victims.wait(pid) == 128 + number, victims.said()
-            assert "everything is saved" in victims.said()
-            assert f"tunesmith resume {run}" in victims.said()
-            assert "Traceback" not in victims.said()
-            assert json.loads((run / "state.json").read_text())["status"] == "stopped"
-            assert checkpoint_step(checkpoints(run / "checkpoints")[-1]) == len(steps(run)) < 60
-            promise.at_the_fault(run)
-        pid = victims.start("resume", run)
-    assert victims.wait(pid) == 0, victims.said()
-    promise.at_the_end(run)
+    promise = NothingLost(house.runs / "recipe-001", 2)
+    number = 1
+    for place, (phase, point) in enumerate((name, POINTS[name]) for name in amount(tuple(POINTS), QUICK)):
+        for sent in amount(SIGNALS, SIGNALS[place % 3 :][:1]):
+            twice = sent == SIGNALS[place % 3]
+            for times in amount((1, 2) if twice else (1,), (1 + place % 2,)):
+                number += 1
+                run = house.runs / f"recipe-{number:03}"
+                count = fault("R17", f"{'one signal' if times == 1 else 'two signals'}, in {phase}")
+                with count.trial(sent.name):
+                    code = victims.run("run", recipe, actions={point: ["send", *[sent] * times]})
+                    stopped(run, code, sent, victims.said())
+                    if times == 1 and phase in ("a step", "the end of a step", "a save"):
+                        assert "everything is saved" in victims.said()
+                        assert checkpoint_step(checkpoints(run / "checkpoints")[-1]) == max(steps(run))
+                    promise.at_the_fault(run)
+                    assert victims.run("resume", run) == 0, victims.said()
+                    promise.at_the_end(run)
 
 
+def stopped(run: Path, code: int, sent: int, said: str) -> None:
+    """A run that was told to stop says that it stopped, by its exit code too, and how to go on."""
+    assert code == 128 + sent, f"exit {code}: {said[-2000:]}"
+    assert status(run) == "stopped"
+    assert "tunesmith resume" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.fault("R16", "R17")
 def test_the_installed_command_stops_on_ctrl_c_and_is_alone_in_its_folder(
     house: Any, victims: Victims, fault: Recorder
 ) -> None:
