@@ -21,6 +21,7 @@ from tunesmith_transformers.online.check import MODEL
 from tunesmith_transformers.online.checkpoints import Part
 from tunesmith_transformers.online.loop import Experience, Loop
 from tunesmith_transformers.online.prompts import Prompt, demonstrations, encode_prompts
+from tunesmith_transformers.online.reward_model import ModelReward
 
 
 def train(models: Mapping[str, Adapted], data: Dataset, settings: PpoSettings, context: Context) -> TrainResult:
@@ -47,7 +48,7 @@ def _center(reward: rewards.Rewards, known: list[tuple[Prompt, list[int]]], poli
     resumed run finds the same shift again.
     """
     model = reward.parts.get(MODEL)
-    if not known or not isinstance(model, rewards.ModelReward):
+    if not known or not isinstance(model, ModelReward):
         return
     ends = end_tokens(policy.handle.model, policy.handle.tokenizer)
     shift = model.center(known, [decoded(ids, ends, policy.handle.tokenizer) for _, ids in known])

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tunesmith import Context, RecipeError
-from tunesmith_transformers.online import rewards
+from tunesmith_transformers.online import reward_model, rewards
 from tunesmith_transformers.online.check import check
 from tunesmith_transformers.online.named import ExactAnswer, Length, number_of, same_answer
 from tunesmith_transformers.online.prompts import Order, Prompt
@@ -174,10 +174,10 @@ def read_by(monkeypatch, change, given, answer=(65, 257)):
     policy, scorer = Adapted(tiny_handle()), with_head(tiny_handle(), "scalar", 0)
     scorer.tokenizer = tiny_tokenizer()
     change(scorer.tokenizer)
-    reward = rewards.ModelReward(Adapted(scorer), policy, "prompt", 2)
+    reward = reward_model.ModelReward(Adapted(scorer), policy, "prompt", 2)
     seen = []
     monkeypatch.setattr(
-        rewards, "scores", lambda model, inputs: seen.extend(inputs["input_ids"].tolist()) or torch.zeros(1)
+        reward_model, "scores", lambda model, inputs: seen.extend(inputs["input_ids"].tolist()) or torch.zeros(1)
     )
     row = {"prompt": given}
     ids = tuple(prompt_ids(row, "prompt", policy.handle.tokenizer))
