@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tunesmith.errors import RecipeError
+from tunesmith.errors import RecipeError, UsageError
 from tunesmith.probe import Group, grouped
 
 
@@ -43,6 +43,16 @@ def test_a_parameter_outside_of_any_module_is_its_own_group() -> None:
 
 
 # --- whole plans on the tiny model ----------------------------------------------------------------
+@pytest.fixture(autouse=True)
+def no_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted is looked at here; the steps that `--probe` tries besides are tests/test_estimate.py's."""
+
+    def untried(*arguments: object) -> None:
+        raise UsageError("no steps are tried here")
+
+    monkeypatch.setattr("tunesmith.console.plan_estimate.rehearse", untried)
+
+
 def probed(house, adapter, **changes):
     house.recipe({"adapter": adapter, **changes})
     ended = house.call("plan", "recipe.toml", "--probe", "--json")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
 STATUS = Path("/proc/self/status")
+GPU_SIGNS = (Path("/proc/driver/nvidia"), Path("/dev/nvidiactl"), Path("/dev/dxg"))
+CGROUP = Path("/sys/fs/cgroup")
 
 
 def peak_memory(device: str) -> dict[str, Any]:
@@ -24,6 +27,61 @@ def peak_memory(device: str) -> dict[str, Any]:
     if device.startswith("cuda") and torch is not None:
         return {"bytes": int(torch.cuda.max_memory_allocated(device)), "of": device}
     return {"bytes": peak_resident(), "of": "process"}
+
+
+def resident() -> int:
+    """Resident bytes of this process now; the peak where the system does not tell the present."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return peak_resident()
+
+
+def expected(device: str) -> str:
+    """The device that a run will probably get, told without importing torch: `auto` is a GPU where a driver is."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1")
+    if device != "auto":
+        return device
+    return "cuda" if not hidden and any(sign.exists() for sign in GPU_SIGNS) else "cpu"
+
+
+def forget_peak() -> bool:
+    """Let the peak of this process begin anew, where the system can; False where it cannot."""
+    try:
+        (STATUS.parent / "clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def available(device: str) -> tuple[int, str] | None:
+    """Bytes that a run may take on this machine, and what sets that bound; None where the system does not tell.
+
+    Args:
+        device: `cpu`, or a GPU in torch's names; a GPU's memory is told by torch, where that is loaded already.
+    """
+    torch: Any = sys.modules.get("torch")
+    if device.startswith("cuda"):
+        if torch is None:
+            return None
+        return int(torch.cuda.mem_get_info(device)[0]), f"free on {device}"
+    found: list[tuple[int, str]] = []
+    lines = _read(Path("/proc/meminfo"))
+    if free := re.search(r"^MemAvailable:\s+(\d+) kB$", lines, re.MULTILINE):
+        found.append((int(free[1]) * 1024, "available on this machine"))
+    limit, used = _read(CGROUP / "memory.max").strip(), _read(CGROUP / "memory.current").strip()
+    if limit.isdigit():
+        cached = re.search(r"^inactive_file (\d+)$", _read(CGROUP / "memory.stat"), re.MULTILINE)
+        taken = int(used) - int(cached[1] if cached else 0) if used.isdigit() else 0
+        found.append((int(limit) - taken, "left under the limit of this container"))
+    return min(found) if found else None
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""
 
 
 def peak_resident() -> int:

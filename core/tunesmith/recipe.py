@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import tomli
 from annotated_types import Ge, Interval, MinLen
@@ -49,6 +49,8 @@ class RunSettings(Settings):
     verdict: bool = True
     """Whether a run measures before and after what its recipe does not name: the trainer's own evaluators where there
     is no [[evaluate]], and what was forgotten."""
+    memory_check: Literal["refuse", "warn", "off"] = "refuse"
+    """What happens when the estimate of memory is more than this machine has: refuse, warn, or nothing."""
     other_versions: bool = False
     """Whether `resume` may go on with other versions of torch and the like, which give other bits."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from tunesmith.context import Context, PlainReporter, Reporter, StopFlag
 from tunesmith.errors import DataError, RecipeError, Stopped, TunesmithError
+from tunesmith.estimating import Unknown, check_fits, estimate
 from tunesmith.folder import MANIFEST, RECIPE, RunFolder, check_writable, environment, now
 from tunesmith.ledger import Ledger
 from tunesmith.plan import Plan, StagePlan, make_plan
@@ -202,6 +203,9 @@ def _stage(
     artifacts = {name: result.artifact for name, result in run.results.items()}
     for note in stage.notes():
         recorder.say(f"{note['kind']} {note['name']}: {note['note']}")
+    foreseen = estimate(run.plan, stage, context)
+    if not isinstance(foreseen, Unknown) and (warning := check_fits(foreseen, stage, run.plan)):
+        recorder.warn(warning)
     result = StageRun(run.plan, stage, folder, registry, context, artifacts).execute()
     folder.event("stage-finished", stage=stage.name, artifact=str(result.artifact))
     registry.notify("tunesmith_stage_finished", recorder.warn, stage=stage.name, artifact=result.artifact)

@@ -80,6 +80,9 @@ class Component:
     raises a `TunesmithError` for what can be known without loading a model, and may return (or yield) sentences
     that `tunesmith plan` and a run show. With a parameter `device` it is handed the recipe's; a trainer's with
     `evaluators` the names of its stage's evaluators. Must not import torch."""
+    estimate: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`: this component's part of what a stage will take, as a record of
+    `tunesmith.estimate`, asked for by `tunesmith plan`; how it is called depends on the kind. Must not import torch."""
 
     def __post_init__(self) -> None:
         label = f"{type(self).__name__} {self.name!r}"
@@ -103,7 +106,7 @@ class Component:
             raise TypeError(f"{label}: decorate {self.settings.__name__} with @dataclass(frozen=True, kw_only=True)")
 
     def _references(self) -> tuple[str, ...]:
-        return ("factory", "check")
+        return ("factory", "check", "estimate")
 
     def resolve(self, option: str = "factory") -> Callable[..., Any]:
         """Import and return what `factory` (or another reference field) names.

@@ -22,7 +22,7 @@ def main(path: Path) -> int:
 
     wait_quietly()
     job = Job.read(path)
-    threading.Thread(target=_follow_parent, daemon=True).start()
+    follow_parent()
 
     def work() -> int:
         try:
@@ -45,8 +45,12 @@ def described(error: BaseException) -> dict[str, Any]:
     return {"what": f"{type(error).__name__}: {error}", "where": None, "fix": None, "details": [], "exit_code": 1}
 
 
-def _follow_parent() -> None:
-    """Stop as at a signal when the parent is gone: its end of the pipe is closed then."""
+def follow_parent() -> None:
+    """From now on stop as at a signal when the parent is gone: its end of the pipe is closed then."""
+    threading.Thread(target=_wait_for_end, daemon=True).start()
+
+
+def _wait_for_end() -> None:
     try:
         while os.read(0, 1):
             continue

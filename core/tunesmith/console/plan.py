@@ -20,29 +20,39 @@ def plan(
     sets: Sets = None,
     all_settings: Annotated[bool, typer.Option("--all", help="Show settings left at their default too.")] = False,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Build the model and show which parameters move and which stay.")
+        bool, typer.Option("--probe", help="Build the model, show what moves, and try a few steps.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Print what a recipe means with the plugins installed here. Nothing is loaded, unless with --probe."""
     made, registry = plan_of(ctx.obj, recipe, sets)
     check_writable(made.run.folder)
+    from tunesmith.console import plan_estimate
+
     found = {}
     if probe:
         from tunesmith.console.plan_probe import draw as draw_probe
         from tunesmith.console.plan_probe import probed
 
         found = probed(made, registry)
+    outlooks = [plan_estimate.outlook(made, stage, registry, found.get(stage.name, ())) for stage in made.stages]
     if as_json:
         described = made.describe()
-        for stage in described["stages"]:
+        for stage, outlook in zip(described["stages"], outlooks, strict=True):
             if stage["name"] in found:
                 stage["probe"] = [one.describe() for one in found[stage["name"]]]
+            stage["estimate"] = outlook.describe()
         print_json(described)
+    else:
+        draw(made, all_settings)
+        for name, probes in found.items():
+            draw_probe(name if len(found) > 1 else "", probes)
+        for stage, outlook in zip(made.stages, outlooks, strict=True):
+            plan_estimate.draw(stage.name if len(outlooks) > 1 else "", outlook, by_module=not probe)
+    for outlook in outlooks:
+        outlook.check()
+    if as_json:
         return
-    draw(made, all_settings)
-    for name, probes in found.items():
-        draw_probe(name if len(found) > 1 else "", probes)
     options = {"--all shows the defaults too": all_settings, "--probe what moves": probe}
     hint = ", ".join(option for option, given in options.items() if not given)
     next_steps(

@@ -14,6 +14,7 @@ from typing import Any, TextIO
 from tunesmith.console.out import number, seconds, size
 from tunesmith.console.paint import clean
 from tunesmith.context import Reporter
+from tunesmith.memory import resident
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 INTERVAL = 10.0  # seconds between plain lines
@@ -119,18 +120,6 @@ def memory() -> list[str]:
     if cuda is not None and cuda.is_available() and cuda.is_initialized():
         shown.append(f"GPU {size(cuda.memory_reserved())}")
     return shown
-
-
-def resident() -> float:
-    """Resident bytes of this process now; the peak where the system does not tell the present."""
-    try:
-        with open("/proc/self/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, ValueError, IndexError):
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return peak if sys.platform == "darwin" else peak * 1024
 
 
 class LineReporter:

@@ -42,6 +42,14 @@ OPTIONS = {
     "preview": ("rows", "record_type", "settings", "tokenizer"),
 }
 
+#: What the reference `estimate` of each kind that is asked is called with.
+ESTIMATES = {
+    "model": ("settings", "context", "head"),
+    "quantizer": ("settings", "sizes"),
+    "adapter": ("settings", "sizes"),
+    "trainer": ("settings", "sizes", "trained", "lengths"),
+}
+
 #: Run in a fresh interpreter: lists one plugin and tells which heavy libraries that imported, and from where.
 PROBE = """
 import importlib, json, sys, traceback
@@ -109,6 +117,9 @@ def resolves(component: Component, missing: list[str]) -> str:
         if getattr(component, option, ""):
             _takes(component, option, arguments)
             found.append(option)
+    if component.estimate:
+        _takes(component, "estimate", ESTIMATES.get(component.kind, ("settings",)))
+        found.append("estimate")
     if getattr(component, "arguments", ""):
         component.resolve("arguments")
         found.append("arguments")

@@ -60,6 +60,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=needs,
         formula="tunesmith_full.adapters:full_parameters",
         check="tunesmith_full.check:full",
+        estimate="tunesmith_full.estimate:full",
     )
     yield Adapter(
         name="head",

@@ -66,4 +66,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=("torch", "peft", "tunesmith_transformers"),
         formula="tunesmith_lora.adapter:parameters",
         check="tunesmith_lora.check:told",
+        estimate="tunesmith_lora.estimate:trained",
     )

@@ -64,6 +64,7 @@ def tunesmith_quantizers() -> Iterator[Quantizer]:
         settings=Nf4Settings,
         requires=needs,
         check="tunesmith_qlora.foresee:check",
+        estimate="tunesmith_qlora.estimate:four_bit",
     )
     yield Quantizer(
         name="fp4",
@@ -72,6 +73,7 @@ def tunesmith_quantizers() -> Iterator[Quantizer]:
         settings=FourBitSettings,
         requires=needs,
         check="tunesmith_qlora.foresee:check",
+        estimate="tunesmith_qlora.estimate:four_bit",
     )
     yield Quantizer(
         name="int8",
@@ -80,6 +82,7 @@ def tunesmith_quantizers() -> Iterator[Quantizer]:
         settings=Int8Settings,
         requires=needs,
         check="tunesmith_qlora.foresee:check",
+        estimate="tunesmith_qlora.estimate:eight_bit",
     )
 
 

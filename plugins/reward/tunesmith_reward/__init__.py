@@ -25,6 +25,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         evaluators=("reward-accuracy",),
         preview="tunesmith_reward.preview:preview",
         check="tunesmith_transformers.optimizers:check",
+        estimate="tunesmith_transformers.estimating:pairs",
     )
 
 

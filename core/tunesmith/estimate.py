@@ -1,0 +1,270 @@
+"""What a stage will take, before anything is loaded: what components tell, and what follows from it.
+
+A component that knows its part says it through its `estimate` reference; what nobody says is not known, and is said to
+be not known. The records hold numbers only, so nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+ASSUMED_TOKENS = 512  # of a row, where no row has been looked at
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """A model without its weights, as `Model.estimate(settings, context, head)` tells it.
+
+    Args:
+        layers: blocks.
+        hidden, intermediate: width of a block and of its feed-forward.
+        heads, key_heads, head_size: of the attention.
+        vocabulary: tokens.
+        outputs: of the head: the vocabulary, or 1 for a scalar.
+        tied: whether the head is the embedding's own weight.
+        linear: (in, out) of each linear layer of a block, by its name below the block.
+        other: parameters outside of linear layers, embedding and head: norms and biases.
+        bytes_per_parameter: as the weights are held.
+    """
+
+    layers: int
+    hidden: int
+    intermediate: int
+    heads: int
+    key_heads: int
+    head_size: int
+    vocabulary: int
+    outputs: int
+    tied: bool
+    linear: Mapping[str, tuple[int, int]]
+    other: int
+    bytes_per_parameter: float
+
+    @property
+    def embedding(self) -> int:
+        """Parameters of the embedding."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def head(self) -> int:
+        """Parameters of the head beside the embedding's."""
+        return 0 if self.tied else self.outputs * self.hidden
+
+    @property
+    def in_blocks(self) -> int:
+        """Parameters of the linear layers of all blocks."""
+        return self.layers * sum(rows * columns for rows, columns in self.linear.values())
+
+    @property
+    def parameters(self) -> int:
+        """All of them."""
+        return self.in_blocks + self.embedding + self.head + self.other
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packed:
+    """What a quantizer makes of the linear layers, as `Quantizer.estimate(settings, sizes)` tells it.
+
+    Args:
+        bytes_per_parameter: with scales and tables.
+        skipped: names of linear layers that stay as they are.
+    """
+
+    bytes_per_parameter: float
+    skipped: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What an adapter trains, as `Adapter.estimate(settings, sizes)` tells it.
+
+    Args:
+        modules: trained parameters by module, over all blocks.
+        added: how many of them the base has not.
+        base_weights: whether gradients of the base's own weights are computed.
+        head: whether the output head or the tied embedding is trained.
+        kept: values a token and block that the backward pass needs beside the base's own.
+        moved: values a token and block that pass through memory beside the base's own, forward and backward.
+    """
+
+    modules: Mapping[str, int]
+    added: int
+    base_weights: bool = False
+    head: bool = False
+    kept: float = 0.0
+    moved: float = 0.0
+
+    @property
+    def parameters(self) -> int:
+        """All that are trained."""
+        return sum(self.modules.values())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths:
+    """Rows as training sees them: tokens of each, and how many of these are supervised.
+
+    Args:
+        assumed: whether no row was looked at.
+    """
+
+    tokens: Sequence[int]
+    supervised: Sequence[int]
+    assumed: bool = False
+
+    @classmethod
+    def of_nothing(cls, limit: int | None, rows: int = 1000) -> Lengths:
+        """Rows of which nothing is known but how long they may be."""
+        tokens = min(limit or ASSUMED_TOKENS, ASSUMED_TOKENS)
+        return cls(tokens=[tokens] * rows, supervised=[tokens] * rows, assumed=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One forward pass: rows, tokens of the longest of them, supervised tokens of all."""
+
+    rows: int
+    tokens: int
+    supervised: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a trainer does, as `Trainer.estimate(settings, sizes, trained, lengths)` tells it; bytes and seconds follow.
+
+    Args:
+        steps: optimizer steps in all.
+        longest: the batch that needs most memory.
+        typical: what a mean step computes, over all of its forward passes.
+        optimizer: bytes of the optimizer's state a trained parameter.
+        activations: bytes kept for the backward pass of the longest batch.
+        logits: bytes of the head's outputs there, and of what their loss keeps.
+        saving: bytes that a checkpoint takes while it is written.
+        flops: of a typical step, multiplications and additions apart.
+        moved: bytes that pass through memory in a typical step beside the products.
+        passes: how often the weights of the base are read in a typical step.
+    """
+
+    steps: int
+    longest: Batch
+    typical: Batch
+    optimizer: float
+    activations: int
+    logits: int
+    saving: int
+    flops: float
+    moved: float
+    passes: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """What this machine does, measured once and kept (`tunesmith.speed`).
+
+    Args:
+        flops: of products in the shapes of a block, a second.
+        bandwidth: bytes a second through plain operations on fresh memory.
+        process: bytes of a process that has imported the libraries; 0 where memory is a GPU's.
+    """
+
+    flops: float
+    bandwidth: float
+    process: int
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one stage will take.
+
+    Args:
+        parts: bytes by part.
+        peak: bytes at the peak.
+        phase: when the peak is.
+        floor: bytes that are needed whatever the rows are.
+        modules: trained parameters by module.
+        seconds: of the whole training; None where this machine was not measured.
+        step_seconds: of a typical step.
+        assumed: whether the lengths of the rows are.
+        notes: what is not known, in sentences.
+    """
+
+    parts: Mapping[str, int]
+    peak: int
+    phase: str
+    floor: int
+    modules: Mapping[str, int]
+    parameters: int
+    steps: int
+    longest: Batch
+    typical: Batch
+    seconds: float | None
+    step_seconds: float | None
+    assumed: bool = False
+    notes: tuple[str, ...] = field(default=())
+
+    def describe(self) -> dict[str, Any]:
+        """The estimate as JSON-ready data."""
+        return {**asdict(self), "trainable": sum(self.modules.values())}
+
+
+def combined(
+    sizes: Sizes,
+    packed: Packed | None,
+    trained: Trained,
+    work: Work,
+    speed: Speed | None,
+    notes: Sequence[str] = (),
+    assumed: bool = False,
+) -> Estimate:
+    """Put together what the components told.
+
+    In a training step the activations are largest before the backward pass and the gradients after it, so that the
+    larger of the two counts, and not their sum. A checkpoint is written when both are gone.
+    """
+    per = sizes.bytes_per_parameter
+    kept = [
+        shape for name, shape in sizes.linear.items() if packed is None or name.split(".")[-1] not in packed.skipped
+    ]
+    in_packed = sizes.layers * sum(rows * columns for rows, columns in kept) if packed else 0
+    weights = (sizes.parameters - in_packed) * per + in_packed * (packed.bytes_per_parameter if packed else per)
+    process = speed.process if speed else 0
+    gradients = trained.parameters * max(per, 2)
+    parts = {
+        "process": process,
+        "weights": round(weights),
+        "adapter": round(trained.added * per),
+        "gradients": round(gradients),
+        "optimizer": round(trained.parameters * work.optimizer),
+        "activations": work.activations,
+        "logits": work.logits,
+        "checkpoint": work.saving,
+    }
+    held = sum(parts[name] for name in ("process", "weights", "adapter", "optimizer"))
+    phases = {
+        "training step": held + max(parts["activations"] + parts["logits"], parts["gradients"]),
+        "checkpoint": held + parts["checkpoint"],
+    }
+    phase = max(phases, key=lambda name: phases[name])
+    seconds = None
+    if speed:
+        seconds = work.flops / speed.flops + work.moved / speed.bandwidth
+        if packed:  # packed weights are read, written out in full, and read again, for every product
+            moved = in_packed * (packed.bytes_per_parameter + 2 * per)
+            seconds += work.passes * moved / speed.bandwidth
+    return Estimate(
+        parts=parts,
+        peak=phases[phase],
+        phase=phase,
+        floor=held + parts["gradients"],
+        modules=dict(trained.modules),
+        parameters=sizes.parameters + trained.added,
+        steps=work.steps,
+        longest=work.longest,
+        typical=work.typical,
+        seconds=seconds * work.steps if seconds is not None else None,
+        step_seconds=seconds,
+        assumed=assumed,
+        notes=tuple(notes),
+    )

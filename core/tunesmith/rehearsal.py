@@ -1,0 +1,265 @@
+"""A few real steps of a stage in a process of its own: what memory and time they really take.
+
+`python -m tunesmith.rehearsal JOB.json` is that process. It trains a throw-away copy: on the batch of the longest rows,
+which needs most memory, and on rows spread over the data, whose time stands for the whole run.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+from tunesmith import speed as machine
+from tunesmith.context import Context, SilentReporter
+from tunesmith.errors import TunesmithError, UsageError
+from tunesmith.estimate import Lengths, Sizes, Speed
+from tunesmith.estimating import keep_lengths
+from tunesmith.guard import guarded, seed_everything
+from tunesmith.ledger import Ledger
+from tunesmith.memory import forget_peak, peak_memory, resident
+from tunesmith.plan import Plan, StagePlan, make_plan
+from tunesmith.recipe import read
+from tunesmith.records import Dataset, Records
+from tunesmith.registry import Registry
+from tunesmith.roles import Roles, load_roles
+from tunesmith.spec import Trainer
+from tunesmith.stage import load_data
+from tunesmith.store import write_file, write_json
+
+STEPS = 3  # on the longest batch: the optimizer's state is there from the second on
+SPREAD = 6  # on rows spread over the data
+#: What is set for a rehearsal, of the settings that a trainer has.
+SETTINGS = {
+    "save_steps": 1_000_000,
+    "logging_steps": 1,
+    "eval_steps": None,
+    "eval_use": (),
+    "load_best_model_at_end": False,
+    "early_stopping_patience": None,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rehearsal:
+    """What a few steps took.
+
+    Args:
+        memory: bytes at the peak of the steps on the longest batch, their checkpoint included.
+        of: what these are the peak of: `process`, or a GPU.
+        process: bytes of the process with its libraries, before the model.
+        loaded: bytes with the model, before the first step.
+        loading: bytes at the peak of loading.
+        longest_seconds: of a step on the longest batch.
+        step_seconds: of a step on rows spread over the data.
+        speed: of this machine, measured beside it.
+        lengths: of the rows as training sees them.
+    """
+
+    memory: int
+    of: str
+    process: int
+    loaded: int
+    loading: int
+    longest_seconds: float
+    step_seconds: float
+    speed: Speed | None
+    lengths: Lengths
+
+
+def rehearse(plan: Plan, stage: StagePlan, disable: Sequence[str] = ()) -> Rehearsal:
+    """Run a few steps of a stage in a process of its own.
+
+    Raises:
+        UsageError: the stage starts from an earlier one, or its trainer cannot be cut short.
+        TunesmithError: what the steps ended in.
+    """
+    if stage.needs:
+        raise UsageError(
+            f"stage {stage.name!r} starts from what an earlier one makes, and cannot be tried before it",
+            fix="Probe a recipe of that stage alone.",
+        )
+    if "max_steps" not in {item.name for item in fields(stage.trainer.settings)}:
+        raise UsageError(
+            f"trainer {stage.trainer.component.name!r} has no setting max_steps, so a few steps cannot be asked of it",
+            fix="Run the recipe, and look at its results.",
+        )
+    with tempfile.TemporaryDirectory(prefix="tunesmith-") as place:
+        folder = Path(place)
+        recipe, outcome = folder / "recipe.toml", folder / "outcome.json"
+        write_file(recipe, plan.recipe.to_toml())
+        job = {"recipe": str(recipe), "recipe_folder": str(plan.recipe.folder), "stage": stage.name}
+        write_json(folder / "job.json", {**job, "outcome": str(outcome), "disable": list(disable)})
+        command = [sys.executable, "-P", "-m", "tunesmith.rehearsal", str(folder / "job.json")]
+        code = subprocess.run(command, stdin=subprocess.PIPE, stdout=2, check=False).returncode
+        found = json.loads(outcome.read_text(encoding="utf-8")) if outcome.is_file() else {}
+    if "error" in found or not found:
+        told = found.get("error") or {"what": f"the process of the probe ended with {code}", "fix": None}
+        error = TunesmithError(told["what"], where=told.get("where"), details=told.get("details", ()), fix=told["fix"])
+        error.exit_code = told.get("exit_code", 71 if code == -9 else 1)
+        raise error
+    speed = Speed(**found.pop("speed")) if found.get("speed") else None
+    return Rehearsal(**{**found, "lengths": Lengths(**found["lengths"]), "speed": speed})
+
+
+# --- in the child ---------------------------------------------------------------------------------
+class _Clock(SilentReporter):
+    """Notes when each step was done."""
+
+    def __init__(self) -> None:
+        self.marks: list[float] = []
+
+    def progress(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        if "loss" in metrics:
+            self.marks.append(time.monotonic())
+
+
+def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> Rehearsal:
+    """Do it in this process, in a folder that is thrown away."""
+    context = Context(
+        seed=plan.run.seed,
+        device=plan.run.device,
+        folder=plan.recipe.folder,
+        stage_folder=folder,
+        max_lost_rows=1.0,
+        registry=registry,
+    )
+    for use in stage.uses():
+        use.component.resolve()  # what a run imports
+    gc.collect()
+    process = int(resident())
+    data = load_data(stage, context)
+    lengths = _lengths(stage, data, context)
+    keep_lengths(stage, context, lengths)
+    speed = _speed(plan, stage, context, process)
+    forget_peak()
+    roles = load_roles(stage, data, {}, registry, context)
+    gc.collect()
+    device = str(getattr(next(iter(roles.main.model.parameters()), None), "device", "cpu"))
+    loaded, loading = int(resident()), peak_memory(device)["bytes"]
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        import torch
+
+        loaded, process = int(torch.cuda.memory_allocated(device)), 0
+        torch.cuda.reset_peak_memory_stats(device)
+    forget_peak()
+    a_step = stage.trainer.settings.batch_size * getattr(stage.trainer.settings, "gradient_accumulation_steps", 1)  # type: ignore[attr-defined]
+    order = sorted(range(len(lengths.tokens)), key=lambda index: -lengths.tokens[index])
+    longest = (order * (a_step // len(order) + 1))[:a_step]
+    seconds = _train(stage, roles, data, longest * STEPS, STEPS, context)
+    memory = peak_memory(device)
+    gc.collect()
+    count = min(len(order), a_step * SPREAD)
+    spread = [order[index * len(order) // count] for index in range(count)]
+    typical = _train(stage, roles, data, spread, max(1, count // a_step), context)
+    return Rehearsal(
+        memory=memory["bytes"],
+        of=memory["of"],
+        process=process,
+        loaded=loaded,
+        loading=loading,
+        longest_seconds=min(seconds[1:] or seconds),
+        step_seconds=sum(typical) / len(typical),
+        speed=speed,
+        lengths=lengths,
+    )
+
+
+def _train(
+    stage: StagePlan, roles: Roles, data: Dataset, rows: Sequence[int], steps: int, context: Context
+) -> list[float]:
+    """Train on some rows for some steps; the seconds of each."""
+    own = {item.name for item in fields(stage.trainer.settings)}
+    changed = {name: value for name, value in {**SETTINGS, "max_steps": steps}.items() if name in own}
+    settings = replace(stage.trainer.settings, **changed)
+    picked = Records([data.train.rows[row] for row in rows], [f"row-{place}" for place in range(len(rows))])
+    ledger, clock = Ledger(), _Clock()
+    ledger.read(len(picked))
+    begin = roles.main.begin
+
+    def noted(total_steps: int) -> None:
+        begin(total_steps)
+        clock.marks.append(time.monotonic())
+
+    roles.main.begin = noted  # type: ignore[method-assign]
+    seed_everything(context.seed)
+    try:
+        with guarded(stage.trainer), tempfile.TemporaryDirectory(dir=context.stage_folder) as place:
+            within = context.with_(reporter=clock, ledger=ledger, stage_folder=Path(place), facts={})
+            stage.trainer.call(roles.models, Dataset(type=data.type, train=picked), settings, within)
+    finally:
+        roles.main.begin = begin  # type: ignore[method-assign]
+    return [after - before for before, after in zip(clock.marks, clock.marks[1:], strict=False)]
+
+
+def _lengths(stage: StagePlan, data: Dataset, context: Context) -> Lengths:
+    """Tokens of every row as training sees them; a quarter of its letters where the trainer cannot tell."""
+    trainer, model = stage.trainer.component, stage.main_role.model
+    assert isinstance(trainer, Trainer)
+    if trainer.preview and model is not None and getattr(model.component, "tokenizer", ""):
+        with guarded(model):
+            tokenizer = model.component.resolve("tokenizer")(model.settings, context)
+        with guarded(stage.trainer):
+            rows = trainer.resolve("preview")(data.train, data.type, stage.trainer.settings, tokenizer)
+        tokens, supervised = [len(row) for row in rows], [sum(wanted for _, wanted in row) for row in rows]
+        if len(tokens) == len(data.train):
+            return Lengths(tokens=tokens, supervised=supervised)
+    letters = [sum(len(str(value)) for value in row.values()) // 4 + 1 for row in data.train.rows]
+    return Lengths(tokens=letters, supervised=letters)
+
+
+def _speed(plan: Plan, stage: StagePlan, context: Context, process: int) -> Speed | None:
+    """This machine's speed, where the model tells its sizes."""
+    use = stage.main_role.model
+    if use is None or not use.component.estimate:
+        return None
+    with guarded(use):
+        sizes = use.component.resolve("estimate")(use.settings, context, stage.main_role.role.head)
+    if not isinstance(sizes, Sizes):
+        return None
+    import torch
+
+    if plan.run.threads:
+        torch.set_num_threads(plan.run.threads)
+    device = "cuda" if plan.run.device != "cpu" and torch.cuda.is_available() else "cpu"
+    speed = machine.measure(sizes, device, 0 if device == "cuda" else process)
+    machine.keep(context.cache, sizes, plan.run.device, plan.run.threads, speed)
+    return speed
+
+
+def main(path: Path) -> int:
+    """Do a job, leave its outcome in the file that the job names, and return the exit code."""
+    from tunesmith.comparison.child import described, follow_parent
+    from tunesmith.console import wait_quietly
+    from tunesmith.console.failure import guarded as told
+
+    wait_quietly()
+    follow_parent()
+    job = json.loads(path.read_text(encoding="utf-8"))
+
+    def work() -> int:
+        try:
+            recipe = read(Path(job["recipe"]))
+            recipe.base = Path(job["recipe_folder"])
+            registry = Registry.discover(disable=tuple(job["disable"]), files=recipe.plugin_files)
+            plan = make_plan(recipe, registry)
+            found = perform(plan, plan.stage(job["stage"]), registry, path.parent)
+        except BaseException as error:
+            write_json(Path(job["outcome"]), {"error": described(error)})
+            raise
+        write_json(Path(job["outcome"]), asdict(found))
+        return 0
+
+    return told(work, debug=bool(os.environ.get("TUNESMITH_DEBUG")))
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

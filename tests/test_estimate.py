@@ -1,0 +1,164 @@
+"""What a stage will take: put together from what components tell, shown by `plan`, refused where it cannot fit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tunesmith import speed as machine
+from tunesmith.errors import MemoryExhausted
+from tunesmith.estimate import Batch, Packed, Sizes, Speed, Trained, Work, combined
+
+SIZES = Sizes(
+    layers=2,
+    hidden=10,
+    intermediate=20,
+    heads=2,
+    key_heads=2,
+    head_size=5,
+    vocabulary=100,
+    outputs=100,
+    tied=True,
+    linear={"q_proj": (10, 10), "up_proj": (10, 20)},
+    other=50,
+    bytes_per_parameter=4,
+)
+LORA = Trained(modules={"q_proj": 80}, added=80)
+WORK = Work(
+    steps=10,
+    longest=Batch(rows=2, tokens=8, supervised=4),
+    typical=Batch(rows=2, tokens=6, supervised=3),
+    optimizer=8,
+    activations=5000,
+    logits=1000,
+    saving=100,
+    flops=1e9,
+    moved=1e6,
+    passes=2,
+)
+SPEED = Speed(flops=1e9, bandwidth=1e6, process=7000)
+
+
+def test_the_parts_of_an_adapter() -> None:
+    made = combined(SIZES, None, LORA, WORK, SPEED)
+    assert SIZES.parameters == 2 * (100 + 200) + 1000 + 50
+    assert made.parts == {
+        "process": 7000,
+        "weights": 4 * 1650,
+        "adapter": 320,
+        "gradients": 320,
+        "optimizer": 640,
+        "activations": 5000,
+        "logits": 1000,
+        "checkpoint": 100,
+    }
+    assert made.peak == 7000 + 6600 + 320 + 640 + 6000
+    assert made.phase == "training step"
+    assert (made.step_seconds, made.seconds) == (2.0, 20.0)
+
+
+def test_gradients_take_the_place_of_activations() -> None:
+    full = Trained(modules={"all": 1650}, added=0, base_weights=True)
+    made = combined(SIZES, None, full, replace(WORK, activations=10, logits=0, saving=0), SPEED)
+    assert made.peak == 7000 + 6600 + 8 * 1650 + 4 * 1650
+
+
+def test_a_checkpoint_may_be_the_peak() -> None:
+    made = combined(SIZES, None, LORA, replace(WORK, saving=90_000), SPEED)
+    assert (made.phase, made.peak) == ("checkpoint", 7000 + 6600 + 320 + 640 + 90_000)
+
+
+def test_packed_weights_are_small_and_take_time() -> None:
+    packed = Packed(bytes_per_parameter=0.5, skipped=("up_proj",))
+    made = combined(SIZES, packed, LORA, WORK, SPEED)
+    assert made.parts["weights"] == 4 * (1650 - 200) + 0.5 * 200
+    assert made.step_seconds == pytest.approx(2.0 + 2 * 200 * (0.5 + 8) / 1e6)
+
+
+def test_without_a_measured_machine_there_is_no_time() -> None:
+    made = combined(SIZES, None, LORA, WORK, None)
+    assert made.seconds is None
+    assert made.parts["process"] == 0
+
+
+def test_the_speed_of_this_machine_is_kept_by_what_decides_it(tmp_path) -> None:
+    machine.keep(tmp_path, SIZES, "cpu", 2, SPEED)
+    assert machine.known(tmp_path, SIZES, "cpu", 2) == SPEED
+    assert machine.known(tmp_path, SIZES, "cpu", 1) is None
+    assert machine.known(tmp_path, replace(SIZES, hidden=12), "cpu", 2) is None
+    (tmp_path / machine.FILE).write_text("{")
+    assert machine.known(tmp_path, SIZES, "cpu", 2) is None
+
+
+# --- plans ----------------------------------------------------------------------------------------
+def told(house, *more: str):
+    ended = house.call("plan", "recipe.toml", "--json", *more)
+    (stage,) = json.loads(ended.out)["stages"]
+    return ended, stage["estimate"]
+
+
+def test_a_plan_says_what_moves_and_what_it_takes(house) -> None:
+    house.recipe({"adapter": {"use": "lora", "rank": 2}})
+    ended, found = told(house)
+    assert ended.code == 0, ended.err
+    assert found["trainable"] == found["modules"]["self_attn.q_proj"] + sum(
+        count for name, count in found["modules"].items() if name != "self_attn.q_proj"
+    )
+    assert found["parts"]["weights"] == 4 * 35_168
+    assert found["assumed"]
+    assert found["fits"]
+    shown = house.call("plan", "recipe.toml").out
+    assert "at the peak" in shown
+    assert "self_attn.q_proj" in shown
+
+
+def test_what_nobody_tells_is_said_to_be_unknown(house) -> None:
+    house.recipe({"adapter": {"use": "prompt", "virtual_tokens": 4}})
+    ended, found = told(house)
+    assert ended.code == 0
+    assert "does not say what it trains" in found["unknown"]
+    assert "no estimate of memory and time" in house.call("plan", "recipe.toml").out
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"trainer.batch_size": 8, "trainer.max_length": 512}, "lower [trainer] batch_size"),
+        ({"adapter": {"use": "full"}, "trainer.batch_size": 1, "trainer.max_length": 2}, 'an adapter such as "lora"'),
+    ],
+)
+def test_what_cannot_fit_is_refused_with_the_setting_to_change(house, monkeypatch, changes, advice) -> None:
+    monkeypatch.setattr("tunesmith.estimating.available", lambda device: (1000, "available on this machine"))
+    house.recipe(changes)
+    ended, found = told(house)
+    assert ended.code == MemoryExhausted.exit_code
+    assert not found["fits"]
+    assert "cannot fit" in ended.err
+    assert advice in ended.err.replace("\n", " ")
+    ended = house.call("run", "recipe.toml")
+    assert ended.code == MemoryExhausted.exit_code
+    assert "cannot fit" in ended.err
+    assert house.call("plan", "recipe.toml", "--set", 'run.memory_check="off"').code == 0
+    warned = house.call("plan", "recipe.toml", "--set", 'run.memory_check="warn"')
+    assert warned.code == 0
+    assert "it may not fit" in warned.out.replace("\n", " ")
+
+
+def test_a_few_real_steps_are_measured_and_kept_for_later_plans(house) -> None:
+    """The one test that trains: in a process of its own, on the tiny model."""
+    house.recipe({"adapter": {"use": "lora", "rank": 2}, "trainer.batch_size": 2})
+    ended, found = told(house, "--probe")
+    assert ended.code == 0, ended.err
+    measured = {row["what"]: row for row in found["measured"]}
+    assert {"process", "with the model", "peak", "a step", "whole training"} == set(measured)
+    peak, loaded = measured["peak"]["measured"], measured["with the model"]["measured"]
+    assert peak >= loaded >= measured["process"]["measured"] > 2**27
+    for row in measured.values():
+        assert row["difference"] == pytest.approx(row["estimate"] / row["measured"] - 1)
+    assert not found["assumed"]
+    again = told(house)[1]
+    assert not again["assumed"]
+    assert again["seconds"] == pytest.approx(found["seconds"])
+    assert not house.runs.exists()
