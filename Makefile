@@ -45,6 +45,7 @@ bench: $(VENV)/.setup
 	$(BIN)/python tests/bench/quantized.py
 	$(BIN)/python tests/bench/qlora.py
 	$(BIN)/python tests/bench/qlora_7b.py
+	$(BIN)/python tests/bench/estimate.py
 	$(BIN)/python tests/bench/ppo_learns.py
 	$(BIN)/python tests/bench/ppo_memory.py
 	$(BIN)/python tests/bench/grpo_learns.py

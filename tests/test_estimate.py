@@ -125,7 +125,7 @@ def test_what_nobody_tells_is_said_to_be_unknown(house) -> None:
 @pytest.mark.parametrize(
     ("changes", "advice"),
     [
-        ({"trainer.batch_size": 8, "trainer.max_length": 512}, "lower [trainer] batch_size"),
+        ({"trainer.batch_size": 8, "trainer.max_length": 512}, "Lower [trainer] batch_size"),
         ({"adapter": {"use": "full"}, "trainer.batch_size": 1, "trainer.max_length": 2}, 'an adapter such as "lora"'),
     ],
 )

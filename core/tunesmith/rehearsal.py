@@ -98,7 +98,8 @@ def rehearse(plan: Plan, stage: StagePlan, disable: Sequence[str] = ()) -> Rehea
         job = {"recipe": str(recipe), "recipe_folder": str(plan.recipe.folder), "stage": stage.name}
         write_json(folder / "job.json", {**job, "outcome": str(outcome), "disable": list(disable)})
         command = [sys.executable, "-P", "-m", "tunesmith.rehearsal", str(folder / "job.json")]
-        code = subprocess.run(command, stdin=subprocess.PIPE, stdout=2, check=False).returncode
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=2) as process:  # the pipe tells it that we live
+            code = process.wait()
         found = json.loads(outcome.read_text(encoding="utf-8")) if outcome.is_file() else {}
     if "error" in found or not found:
         told = found.get("error") or {"what": f"the process of the probe ended with {code}", "fix": None}
