@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from tunesmith import speed as machine
 from tunesmith.errors import MemoryExhausted
 from tunesmith.estimate import Batch, Packed, Sizes, Speed, Trained, Work, combined
+from tunesmith.estimating import check_fits
 
 SIZES = Sizes(
     layers=2,
@@ -92,6 +94,27 @@ def test_the_speed_of_this_machine_is_kept_by_what_decides_it(tmp_path) -> None:
     assert machine.known(tmp_path, SIZES, "cpu", 2) is None
 
 
+def test_rows_that_were_looked_at_count_and_are_named_first(monkeypatch) -> None:
+    made = combined(SIZES, None, LORA, replace(WORK, activations=90_000), SPEED)
+    settings = SimpleNamespace(batch_size=4, activation_checkpointing=False)
+    stage = SimpleNamespace(trainer=SimpleNamespace(settings=settings), main_role=SimpleNamespace(quantizer=None))
+    plan = SimpleNamespace(run=SimpleNamespace(memory_check="refuse", device="cpu"))
+    monkeypatch.setattr("tunesmith.estimating.available", lambda device: (100_000, "left"))
+    assert "it may not fit" in (check_fits(made, stage, plan, margin=0.15) or "")  # type: ignore[arg-type]
+    monkeypatch.setattr("tunesmith.estimating.available", lambda device: (80_000, "left"))
+    with pytest.raises(MemoryExhausted) as error:
+        check_fits(made, stage, plan, margin=0.15)  # type: ignore[arg-type]
+    for setting in (
+        "Lower [trainer] batch_size",
+        "gradient_accumulation_steps",
+        "max_length",
+        "activation_checkpointing",
+    ):
+        assert setting in str(error.value)
+    monkeypatch.setattr("tunesmith.estimating.available", lambda device: (900_000, "left"))
+    assert check_fits(made, stage, plan, margin=0.15) is None  # type: ignore[arg-type]
+
+
 # --- plans ----------------------------------------------------------------------------------------
 def told(house, *more: str):
     ended = house.call("plan", "recipe.toml", "--json", *more)
@@ -125,7 +148,7 @@ def test_what_nobody_tells_is_said_to_be_unknown(house) -> None:
 @pytest.mark.parametrize(
     ("changes", "advice"),
     [
-        ({"trainer.batch_size": 8, "trainer.max_length": 512}, "Lower [trainer] batch_size"),
+        ({"trainer.batch_size": 8, "trainer.max_length": 512}, "[quantizer]"),  # rows that are assumed do not count
         ({"adapter": {"use": "full"}, "trainer.batch_size": 1, "trainer.max_length": 2}, 'an adapter such as "lora"'),
     ],
 )

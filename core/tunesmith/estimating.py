@@ -162,7 +162,8 @@ def check_fits(made: Estimate, stage: StagePlan, plan: Plan, margin: float = MAR
         return None
     there, of = bound
     needed = made.floor if made.assumed else made.peak
-    told = f"about {_gib(made.peak)} are needed at the peak ({made.phase}), and {_gib(there)} are {of}"
+    when = "whatever the rows are" if made.assumed else f"at the peak ({made.phase})"
+    told = f"about {_gib(needed)} are needed {when}, and {_gib(there)} are {of}"
     if needed > there * (1 + margin) and wanted == "refuse":
         raise MemoryExhausted(
             f"this cannot fit: {told}",
@@ -175,7 +176,7 @@ def check_fits(made: Estimate, stage: StagePlan, plan: Plan, margin: float = MAR
 def _advice(made: Estimate, stage: StagePlan) -> str:
     """The settings that shrink the largest part."""
     parts = made.parts
-    rows = parts["activations"] + parts["logits"]
+    rows = 0 if made.assumed else parts["activations"] + parts["logits"]
     moving = parts["gradients"] + parts["optimizer"] + parts["checkpoint"]
     settings = stage.trainer.settings
     advice = []
@@ -196,4 +197,4 @@ def _advice(made: Estimate, stage: StagePlan) -> str:
 
 
 def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"
+    return f"{size / 2**30:.1f} GiB" if size >= 2**30 else f"{size / 2**20:.1f} MiB"
