@@ -5,7 +5,7 @@ from tunesmith.console.paint import painter
 
 GLOBAL = (
     ("--no-plugin NAME", "Leave a plugin out; it is not imported. May be repeated."),
-    ("--trust-remote-code OWNER/NAME@COMMIT", "Run the code of this model at this commit."),
+    ("--trust-remote-code MODEL", "Run the code of a model of the hub: OWNER/NAME@COMMIT."),
     ("--debug", "Show the traceback of a defect (or TUNESMITH_DEBUG=1)."),
     ("--version", "Print the version."),
     ("--help", "Print this, or the help of a command."),

@@ -22,7 +22,7 @@ from tunesmith_transformers.settings import ModelSettings
 from tunesmith_transformers.template import shield
 
 # kernels of the hub are code, which Transformers would fetch and run where the package `kernels` is installed
-os.environ.setdefault("USE_HUB_KERNELS", "NO")
+os.environ.setdefault("USE_HUB_KERNELS", "0")
 
 #: Transformers' class for each head (`Role.head`).
 HEADS = {

@@ -44,7 +44,7 @@ class Renderer:
         """Begin to load what rendering needs, without waiting for it."""
         if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
             return
-        command = [sys.executable, "-m", "tunesmith_transformers.template_worker", str(SECONDS)]
+        command = [sys.executable, "-P", "-m", "tunesmith_transformers.template_worker", str(SECONDS)]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.PIPE,
@@ -53,7 +53,7 @@ class Renderer:
             text=True,
             encoding="ascii",
             start_new_session=True,  # Ctrl-C is for the run, which finishes its step
-            env={**_without_secrets(), "PYTHONSAFEPATH": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+            env=_without_secrets(),
         )
         self._owner, self._ready, self._template = os.getpid(), False, None
 
