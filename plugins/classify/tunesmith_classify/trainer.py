@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from tunesmith import Adapted, Context, DataError, Dataset, Labels, TrainResult
+from tunesmith import Adapted, Context, DataError, Dataset, Labels, RecipeError, TrainResult
 from tunesmith_classify.encode import TAGS, Collator, encode, facts
+from tunesmith_classify.features import FeatureCollator, features, only_head_moves
 from tunesmith_classify.losses import (
     class_weights,
     contrastive_loss,
@@ -21,7 +22,7 @@ from tunesmith_classify.rates import rates, regroup
 from tunesmith_classify.settings import ClassifySettings, TagSettings
 from tunesmith_transformers.batching import Rows
 from tunesmith_transformers.durable import Durable
-from tunesmith_transformers.heads import at_last, check_head_trained, head_call
+from tunesmith_transformers.heads import at_last, check_head_trained, head_call, last_head
 from tunesmith_transformers.mean_trainer import MeanTrainer, prepare
 from tunesmith_transformers.tokens import IGNORED
 
@@ -62,7 +63,7 @@ class ClassifyTrainer(MeanTrainer):
         twice = texts.r_drop > 0 or texts.contrastive > 0
         if twice:
             inputs = {name: torch.cat((value, value)) for name, value in inputs.items()}
-        read, logits = head_call(model, inputs)
+        read, logits = self._head_call(model, inputs)
         if targets.dim() == 2 and not self.labels.several:  # tagged words: virtual tokens stand in front of them
             logits = logits[:, logits.shape[1] - targets.shape[1] :]  # (B, T, L)
             logits, targets = logits.flatten(0, 1), targets.flatten()
@@ -80,6 +81,13 @@ class ClassifyTrainer(MeanTrainer):
             loss = loss + texts.contrastive * share * contrastive_loss(texts_read, given, texts.contrastive_temperature)
         self._note(logits.detach(), given)
         return (loss, {"loss": loss, "logits": logits}) if return_outputs else loss
+
+    def _head_call(self, model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
+        """What the head reads and gives; what it reads may be known already."""
+        if (read := inputs.pop("features", None)) is None:
+            return head_call(model, inputs)
+        head = last_head(model)
+        return read, head(read.to(next(head.parameters()).dtype)).float()
 
     def _note(self, logits: torch.Tensor, targets: torch.Tensor) -> None:
         if self.labels.several:
@@ -123,11 +131,15 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: TagSettings, c
     context.facts["tokens"] = facts(examples)
     context.ledger.trained = len(examples)
     context.reporter.say(f"{len(examples)} rows, {context.facts['tokens']['tokens']} tokens, {len(labels)} labels")
+    collate: Any = Collator(handle.tokenizer.pad_token_id, data.type, labels)
+    if _once(data, settings) and only_head_moves(adapted):
+        known = features(adapted, examples, collate, context)
+        collate = collate if known is None else FeatureCollator(collate, examples, known)
     trainer = DurableClassify(
         model=adapted.model,
         args=config,
         train_dataset=Rows(examples, [len(item.ids) for item in examples]),
-        data_collator=Collator(handle.tokenizer.pad_token_id, data.type, labels),
+        data_collator=collate,
         processing_class=handle.tokenizer,
         settings=settings,
         labels=labels,
@@ -138,6 +150,12 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: TagSettings, c
         group_by_length=settings.group_by_length,
     )
     return trainer.run()
+
+
+def _once(data: Dataset, settings: TagSettings) -> bool:
+    """Whether what a frozen model says of a row may be computed once: two passes need dropout."""
+    twice = isinstance(settings, ClassifySettings) and (settings.r_drop or settings.contrastive)
+    return data.type != TAGS and not twice
 
 
 def _check(labels: Labels, data: Dataset, settings: TagSettings) -> None:
@@ -155,8 +173,6 @@ def _check(labels: Labels, data: Dataset, settings: TagSettings) -> None:
     if data.type == TAGS or not isinstance(settings, ClassifySettings):
         return
     if settings.contrastive and labels.several:
-        from tunesmith import RecipeError
-
         raise RecipeError(
             "contrastive needs one label a text: what is alike of two texts with several is not defined",
             fix="Leave `contrastive` out of [trainer].",

@@ -96,7 +96,7 @@ def head_outputs(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
 def head_call(model: Any, inputs: Mapping[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
     """What the head's last module reads and gives, in float32; see `head_outputs`."""
     inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = list(head_modules(inner).values())[-1]  # DistilBERT has a layer before it
+    head = last_head(model)
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     handle = head.register_forward_hook(lambda module, arguments, output: seen.append((arguments[0], output)))
     try:
@@ -105,6 +105,12 @@ def head_call(model: Any, inputs: Mapping[str, Any]) -> tuple[torch.Tensor, torc
         handle.remove()
     read, given = seen[-1]
     return read.float(), given.float()
+
+
+def last_head(model: Any) -> nn.Module:
+    """The last module of a head, below any wrapper of PEFT: DistilBERT has a layer before it."""
+    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return list(head_modules(inner).values())[-1]
 
 
 def without_cache(model: Any) -> dict[str, bool]:
