@@ -17,9 +17,11 @@ from tunesmith.context import Context, SilentReporter
 from tunesmith.dense import sizes
 from tunesmith.errors import PluginError
 from tunesmith.guard import guarded, wrong_type
+from tunesmith.labels import LABEL_HEADS, labels_of
 from tunesmith.plan import Plan, RolePlan, StagePlan, Use
 from tunesmith.registry import Registry
 from tunesmith.spec import Model
+from tunesmith.stage import load_data
 
 INDEX = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")
 
@@ -78,7 +80,11 @@ def probe(plan: Plan, stage: StagePlan, registry: Registry, context: Context) ->
         TunesmithError: the adapter does not fit the model, or the model cannot be had.
     """
     roles = [role for role in stage.roles.values() if role.role.trainable]
-    return [_probe(role.role.name, _line(plan, role, context), registry, context) for role in roles]
+    lines = {role.role.name: _line(plan, role, context) for role in roles}
+    if any(line.head in LABEL_HEADS for line in lines.values()):  # how many outputs a head has, the rows say
+        labels = labels_of(load_data(stage, context.with_(reporter=SilentReporter())))
+        lines = {name: replace(line, labels=labels) for name, line in lines.items()}
+    return [_probe(name, line, registry, context) for name, line in lines.items()]
 
 
 def grouped(parameters: Mapping[str, tuple[int, bool]]) -> tuple[Group, ...]:
@@ -108,7 +114,8 @@ def _line(plan: Plan, role: RolePlan, context: Context) -> Line:
 
 
 def _probe(role: str, line: Line, registry: Registry, context: Context) -> Probe:
-    quiet = context.with_(reporter=SilentReporter(), fresh=False, trusted_code=registry.trusted_code)
+    known = {"trusted_code": registry.trusted_code, "labels": line.labels}
+    quiet = context.with_(reporter=SilentReporter(), fresh=False, **known)
     adapted = _unloaded(line, quiet)
     loaded = adapted is None
     if adapted is None:
