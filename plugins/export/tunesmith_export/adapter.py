@@ -11,11 +11,17 @@ from tunesmith import Context, DataError, RecipeError, TunesmithError
 from tunesmith.artifact import CARD, PARENT, Line, read_card, read_line
 from tunesmith.store import DIGESTS, commit_folder, verify
 from tunesmith_export.base import further_files, only_quantized, trained_over
-from tunesmith_export.card import front, measured, public_source, write_mark
+from tunesmith_export.card import front, labelled, measured, public_source, write_mark
 from tunesmith_export.settings import AdapterSettings
 from tunesmith_export.target import target_of
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+#: Transformers' class for a head, and how many outputs it has where they are no labels.
+HEADS = {
+    "scalar": ("SequenceClassification", 1),
+    "sequence-labels": ("SequenceClassification", 0),
+    "token-labels": ("TokenClassification", 0),
+}
 
 
 def export(artifact: Path, settings: AdapterSettings, context: Context) -> Path:
@@ -85,10 +91,13 @@ def _further(artifact: Path) -> list[str]:
 
 def _card(artifact: Path, line: Line, method: str, base: str, held: str) -> str:
     lines = front("peft", base, [method], f"{method} for {base}")
-    kind, options = ("SequenceClassification", ", num_labels=1") if line.head == "scalar" else ("CausalLM", "")
+    kind, outputs = HEADS.get(line.head, ("CausalLM", 0))
+    outputs = len(line.labels) if line.labels else outputs
+    options = f", num_labels={outputs}" if outputs else ""
     lines += [
         f"An adapter in PEFT's layout for `{base}`.",
         *trained_over(line, read_card(artifact)["base"].get("quantized"), held),
+        *labelled(line.labels, _config(artifact / CONFIG, base).get("auto_mapping")),
         *further_files(artifact, _further(artifact)),
         "",
         "```python",

