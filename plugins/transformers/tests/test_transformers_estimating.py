@@ -53,7 +53,16 @@ def test_blocks_of_another_kind_are_not_guessed():
     assert estimating.sizes_of({"model_type": "gpt2", "n_embd": 8}, "causal-lm", 4.0) is None
 
 
-def gguf(path, **more):
+@pytest.mark.parametrize(
+    "config", ["{", "[]", '{"model_type": "llama"}', '{"model_type": "llama", "hidden_size": "x"}']
+)
+def test_a_damaged_configuration_tells_nothing(tmp_path, config):
+    (tmp_path / "config.json").write_text(config)
+    settings = ModelSettings(source=str(tmp_path))
+    assert estimated_sources.directory(settings, Context(folder=tmp_path, device="cpu"), "causal-lm") is None
+
+
+def gguf(path):
     def text(value):
         return struct.pack("<Q", len(value)) + value.encode()
 

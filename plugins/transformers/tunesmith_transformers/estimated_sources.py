@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from pathlib import Path
+from typing import Any
 
 from tunesmith import Context
 from tunesmith.estimate import Sizes
@@ -51,7 +52,7 @@ def hub(settings: ModelSettings, context: Context, head: str) -> Sizes | None:
 
 def _of_folder(folder: Path, settings: ModelSettings, context: Context, head: str) -> Sizes | None:
     config = read_config(folder / "config.json")
-    return sizes_of(config, head, bytes_of(settings.dtype, context.device)) if config else None
+    return _sizes(config, settings, context, head) if config else None
 
 
 def _of_file(path: Path, settings: ModelSettings, context: Context, head: str) -> Sizes | None:
@@ -59,7 +60,14 @@ def _of_file(path: Path, settings: ModelSettings, context: Context, head: str) -
         config = config_of(read_header(path))
     except (OSError, ValueError, struct.error):  # the plan's own check says what is wrong with it
         return None
-    return sizes_of(config, head, bytes_of(settings.dtype, context.device)) if config else None
+    return _sizes(config, settings, context, head) if config else None
+
+
+def _sizes(config: dict[str, Any], settings: ModelSettings, context: Context, head: str) -> Sizes | None:
+    try:
+        return sizes_of(config, head, bytes_of(settings.dtype, context.device))
+    except (KeyError, TypeError, ValueError, ArithmeticError):  # lacking or odd values: loading says what is wrong
+        return None
 
 
 def bytes_of(dtype: str, device: str) -> float:
