@@ -95,7 +95,7 @@ def outlook(plan: Plan, stage: StagePlan, registry: Registry, probes: Sequence[P
 
 
 def _judged(made: Estimate | Unknown, stage: StagePlan, plan: Plan) -> Outlook:
-    if isinstance(made, Unknown):
+    if isinstance(made, Unknown) or plan.launcher is not None:  # launched, it need not fit this machine
         return Outlook(made)
     try:
         return Outlook(made, warning=check_fits(made, stage, plan))
