@@ -90,7 +90,8 @@ def test_data_check_counts_rows_and_reasons(call: Callable[..., Output], tmp_pat
 def test_data_show_prints_rows_by_number_and_name(call: Callable[..., Output]) -> None:
     assert "prompt: question 1\ncompletion: answer 1\n" in call("data", "show", "recipe.toml", "--row", "2")[1]
     by_name = as_json(call("data", "show", "recipe.toml", "--row", "pairs.txt:3", "--json"))
-    assert by_name == [{"id": "pairs.txt:3", "row": {"prompt": "question 2", "completion": "answer 2"}}]
+    row = {"prompt": "question 2", "completion": "answer 2"}
+    assert by_name == [{"id": "pairs.txt:3", "row": row, "history": [], "read": row}]
     held = as_json(call("data", "show", "recipe.toml", "--part", "validation", "--json"))
     assert [row["id"] for row in held] == ["pairs.txt:7", "pairs.txt:8"]
     assert call("data", "show", "recipe.toml", "--row", "99")[0] == 2

@@ -21,7 +21,7 @@ def compare(
     ctx: typer.Context,
     what: Annotated[
         list[Path],
-        typer.Argument(metavar="RECIPE | RUN RUN ...", help="A recipe to train, or finished runs.", show_default=False),
+        typer.Argument(metavar="RECIPE", help="A recipe to train with, or finished runs.", show_default=False),
     ],
     adapter: Annotated[
         list[str] | None,
