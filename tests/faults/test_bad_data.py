@@ -6,6 +6,7 @@ import csv
 import gzip
 import io
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,10 +101,10 @@ KINDS = (
     Bad("CRLF", "", formats=("jsonl", "csv"), after=lambda c: c.replace(b"\n", b"\r\n"), accepted=True),
     Bad(
         "bad line",
-        {"jsonl": "bad JSON", "csv": "a quoted field never ends"},
+        {"jsonl": "bad JSON", "csv": "bad CSV"},
         lambda number: pair(number, completion="MARK"),
         formats=("jsonl", "csv"),
-        after=lambda c: c.replace(b'"MARK"', b'MARK"').replace(b"MARK\n", b'"MARK\n'),
+        after=lambda c: c.replace(b'"MARK"', b'MARK"').replace(b"MARK\n", b'"MA"RK\n'),
     ),
     Bad(
         "cut last line",
@@ -229,8 +230,6 @@ def judged(house: Any, kind: Bad, form: str, words: Sequence[str], *, few: bool)
     assert "defect:" not in ended.err
     whole = kind.file is not None or (kind.name == "cut last line" and form == "parquet")
     lost = bad / max(1, len(rows)) > 0.05 and kind.name != "train and evaluation overlap"
-    # a cut hits one row of however many there are, and duplicates leave the first
-    cut = kind.name == "cut last line" and not whole
     if kind.accepted:
         assert ended.code == 0, ended.err
         ledger = found(house, words, ended)
@@ -242,8 +241,7 @@ def judged(house: Any, kind: Bad, form: str, words: Sequence[str], *, few: bool)
         assert name in ended.err
         assert "\n  fix: " in ended.err
         if not whole:
-            assert f"{count + (0 if cut else 1)}" in ended.err
-            assert "none of the" in ended.err or "would be lost" in ended.err
+            assert re.search(rf"(\d+ of|none of the) {len(rows)} rows", ended.err), ended.err
     else:
         assert ended.code == 0, ended.err
         ledger = found(house, words, ended)
