@@ -88,7 +88,7 @@ def _incoming(
 class _Waiting:
     """Converted rows with the digests of their content, before they are split.
 
-    Besides the rows themselves, which go to a file when they are many, it holds about 130 bytes a row.
+    The rows themselves go to a file when they are many; a digest and a few numbers of each stay in memory.
     """
 
     def __init__(self, name: str, settings: RowSettings, context: Context) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from tunesmith import Role, Trainer, hookimpl
 from tunesmith_transformers.settings import TrainingSettings
@@ -12,6 +13,12 @@ from tunesmith_transformers.settings import TrainingSettings
 @dataclass(frozen=True, kw_only=True)
 class SftSettings(TrainingSettings):
     """Settings of supervised fine-tuning; the loss is over what the model shall produce."""
+
+    packing: bool = False
+    """Put several rows into one sequence of up to `max_length` tokens, without attention across rows; `batch_size` then
+    counts sequences. A row's loss stays what it is."""
+    token_cache: Literal["auto", "always", "never"] = "auto"
+    """Keep tokenized rows in the cache folder, by their content; auto does for 1,000 rows or more."""
 
 
 @hookimpl

@@ -9,12 +9,14 @@ import torch
 from datasets import Dataset as ArrowDataset
 from trl import SFTConfig, SFTTrainer
 
-from tunesmith import Adapted, Context, Dataset, TrainResult
+from tunesmith import Adapted, Context, Dataset, RecipeError, TrainResult
 from tunesmith_sft import SftSettings
-from tunesmith_transformers import arguments
+from tunesmith_sft.packing import PackCollator, check_apart, joined, packs
+from tunesmith_transformers import arguments, token_cache
 from tunesmith_transformers.durable import Durable
 from tunesmith_transformers.supervised import token_losses
-from tunesmith_transformers.tokens import contract, encode
+from tunesmith_transformers.token_rows import TokenRows
+from tunesmith_transformers.tokens import contract
 
 
 class SupervisedPositions(SFTTrainer):
@@ -57,14 +59,15 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
     adapted = models["model"]
     handle = adapted.handle
     limit = arguments.longest(settings, handle.max_length)
-    encoded = encode(
+    encoded = token_cache.encode(
         data.train,
         data.type,
         handle.tokenizer,
+        context,
         max_length=limit,
         overlong=settings.overlong,
-        ledger=context.ledger,
         columns=handle.columns,
+        keep=settings.token_cache,
     )
     context.check_rows()
     context.facts["tokens"] = facts = contract(encoded, handle.tokenizer)
@@ -72,13 +75,14 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
     context.reporter.say(
         f"{facts['rows']} rows, {facts['tokens']} tokens, {facts['supervised_share']:.1%} of them supervised"
     )
-    rows = ArrowDataset.from_dict(
-        {
-            "input_ids": [list(row.ids) for row in encoded],
-            "labels": [row.labels for row in encoded],
-            **{name: [row.columns[name] for row in encoded] for name in handle.columns},
-        }
-    )
+    more: dict[str, Any] = {}
+    if settings.packing:
+        rows, more = _packed(adapted, encoded, limit, context)
+    else:
+        # with a fingerprint of its own: to make one, datasets would read the whole table
+        rows = ArrowDataset(encoded.table.select(["input_ids", "labels"]), fingerprint=facts["digest"][:32])
+        for name in handle.columns:
+            rows = rows.add_column(name, [values[name] for values in encoded.columns or ()])
     device = next(adapted.model.parameters()).device
     config = arguments.build(
         SFTConfig,
@@ -87,6 +91,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
         device,
         max_length=None,  # the rows are already cut
         dataset_kwargs={"skip_prepare_dataset": True},
+        **({"remove_unused_columns": False} if settings.packing else {}),
     )
     # padding may be with the end token: rows are masked by position, never by token id
     trainer = DurableSFT(
@@ -98,5 +103,26 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
         context=context,
         evaluation=settings,
         group_by_length=settings.group_by_length,
+        **more,
     )
     return trainer.run()
+
+
+def _packed(
+    adapted: Adapted, encoded: TokenRows, limit: int | None, context: Context
+) -> tuple[ArrowDataset, dict[str, Any]]:
+    """The rows in packs, and what the trainer needs to batch them.
+
+    Raises:
+        RecipeError: there is no limit to pack to, or the model cannot keep rows apart.
+    """
+    if limit is None:
+        raise RecipeError("packing needs `max_length`: this model sets no limit", fix="Set max_length in [trainer].")
+    check_apart(adapted, encoded)
+    lengths = encoded.lengths
+    chosen = packs(lengths, limit)
+    used = sum(lengths) / (len(chosen) * max(sum(lengths[row] for row in pack) for pack in chosen))
+    context.facts["packing"] = {"rows": len(lengths), "sequences": len(chosen), "used": round(used, 4)}
+    context.reporter.say(f"packing: {len(lengths)} rows in {len(chosen)} sequences, {used:.1%} of their places used")
+    rows = joined(encoded, chosen, context.cache)
+    return rows, {"data_collator": PackCollator(adapted.handle.tokenizer.pad_token_id)}

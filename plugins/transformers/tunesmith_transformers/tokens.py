@@ -9,7 +9,7 @@ comes after the end token is not kept.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -66,8 +66,30 @@ def encode(
     Raises:
         DataError: the rows need a chat template and the tokenizer has none, or lack what a column reads.
     """
-    ledger = ledger or Ledger()
-    encoded = []
+    return list(
+        encoded(
+            records,
+            record_type,
+            tokenizer,
+            max_length=max_length,
+            overlong=overlong,
+            ledger=ledger or Ledger(),
+            columns=columns,
+        )
+    )
+
+
+def encoded(
+    records: Records,
+    record_type: str,
+    tokenizer: Any,
+    *,
+    max_length: int | None,
+    overlong: str,
+    ledger: Ledger,
+    columns: Mapping[str, Column] | None = None,
+) -> Iterator[Encoded]:
+    """The rows of `encode` one by one."""
     for name, row in records:
         try:
             ids, supervised = encode_row(row, record_type, tokenizer)
@@ -78,8 +100,7 @@ def encode(
             continue
         if len(ids) < length:
             ledger.truncate(name, f"cut at max_length = {max_length}")
-        encoded.append(Encoded(name, tuple(ids), tuple(supervised), column_values(row, columns or {})))
-    return encoded
+        yield Encoded(name, tuple(ids), tuple(supervised), column_values(row, columns or {}))
 
 
 def fitted(
@@ -171,34 +192,39 @@ def contract(encoded: Sequence[Encoded], tokenizer: Any) -> dict[str, Any]:
     Raises:
         DataError: a row supervises nothing, or no row teaches the model to stop.
     """
-    empty = [item.row for item in encoded if not any(item.supervised)]
-    if empty or not encoded:
+    digest = hashlib.sha256()
+    ends = supervised = 0
+    empty: list[str] = []
+    lengths: list[int] = []
+    for item in encoded:  # once: the rows may come out of a file
+        digest.update(repr((item.ids, item.supervised, *sorted(item.columns.items()))).encode())
+        lengths.append(len(item.ids))
+        supervised += sum(item.supervised)
+        last = max((index for index, wanted in enumerate(item.supervised) if wanted), default=None)
+        if last is None:
+            empty.append(item.row)
+        else:
+            ends += item.ids[last] == tokenizer.eos_token_id
+    if empty or not lengths:
         raise DataError(
-            f"{len(empty)} rows supervise nothing" if encoded else "no row is left after tokenization",
+            f"{len(empty)} rows supervise nothing" if lengths else "no row is left after tokenization",
             details=empty[:5],
             fix="`tunesmith data show RECIPE --mask` shows what is supervised.",
         )
-    digest = hashlib.sha256()
-    ends = 0
-    for item in encoded:
-        digest.update(repr((item.ids, item.supervised, *sorted(item.columns.items()))).encode())
-        last = max(index for index, wanted in enumerate(item.supervised) if wanted)
-        ends += item.ids[last] == tokenizer.eos_token_id
     if not ends:
         raise DataError(
             f"no row ends with the supervised end token {tokenizer.eos_token!r}: the model would not learn to stop",
             fix="Raise max_length, or use a chat template that ends the assistant's turn with the end token.",
         )
-    tokens = sum(len(item.ids) for item in encoded)
-    supervised = sum(sum(item.supervised) for item in encoded)
+    tokens = sum(lengths)
     return {
-        "rows": len(encoded),
+        "rows": len(lengths),
         "tokens": tokens,
         "supervised_tokens": supervised,
         "supervised_share": round(supervised / tokens, 4),
         "ends_with_eos": ends,
         "digest": digest.hexdigest(),
-        "lengths": histogram([len(item.ids) for item in encoded]),
+        "lengths": histogram(lengths),
     }
 
 
