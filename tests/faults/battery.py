@@ -40,6 +40,7 @@ FAULTS = {
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "build" / "faults.json"  # what `make faults` found, by test
 EVERYTHING = os.environ.get("FAULTS") == "all"  # `make faults`; otherwise the part that `make test` has time for
+RECORDED = "FAULTS" in os.environ  # `FAULTS=part` records that part
 
 
 def amount(full: Amount, quick: Amount) -> Amount:

@@ -85,7 +85,7 @@ class Summary:
 
     def __init__(self, config: pytest.Config) -> None:
         self.found: dict[str, Any] = config.stash[FOUND]
-        self.writes = battery.EVERYTHING and not hasattr(config, "workerinput")
+        self.writes = battery.RECORDED and not hasattr(config, "workerinput")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         said = dict(report.user_properties)
@@ -98,10 +98,8 @@ class Summary:
             "skipped": str(reason).removeprefix("Skipped: "),
             "failed": report.failed,
         }
-
-    def pytest_sessionfinish(self) -> None:
-        if self.writes and self.found:
-            battery.write_records(self.found)
+        if self.writes:  # at once: a battery that is cut short has said what it found
+            battery.write_records({report.nodeid: self.found[report.nodeid]})
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         if self.found:

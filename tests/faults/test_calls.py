@@ -18,7 +18,7 @@ from tunesmith.store import checkpoint_step, checkpoints
 
 pytestmark = pytest.mark.run
 
-EVERY = amount(1, 16)  # each, or a few
+EVERY = amount(1, 20)  # each, or a few
 
 
 @pytest.mark.fault("R2", "R3")

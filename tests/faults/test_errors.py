@@ -57,8 +57,9 @@ def told(said: str, place: Path, error: str = "ENOSPC") -> None:
 @pytest.mark.parametrize(
     "where",
     [
-        *("saving step-000002", "phase export merge", "report"),
-        *amount(("saving step-000001", "saving step-000003", "micro 3", "phase commit", "saving artifact"), ()),
+        *("saving step-000002", "report"),
+        *amount(("saving step-000001", "saving step-000003", "micro 3"), ()),
+        *amount(("phase commit", "saving artifact", "phase export merge"), ()),
     ],
 )
 def test_a_disk_that_is_full_from_there_on(

@@ -44,7 +44,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "full": {"adapter": {"use": "full"}},
     "QLoRA": {"adapter": {"use": "lora", "rank": 4, "dropout": 0.1}, "quantizer": {"use": "nf4"}},
 }
-QUICK = [("sft", "AdaLoRA"), ("sft", "QLoRA"), ("dpo", "full")]
+QUICK = [("sft", "AdaLoRA"), ("dpo", "QLoRA")]
 
 
 def recipe_of(trainer: Trainer, adapter: str, house: Any) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
     assert victims.run("run", recipe) == 0, victims.said()
     promise = NothingLost(house.runs / "recipe-001", save_steps)
     chance = random.Random()
-    while count.injected < amount(22, 3):
+    while count.injected < amount(22, 2):
         run = house.runs / f"recipe-{len(list(house.runs.iterdir())) + 1:03}"
         kills(house, victims, run, promise, count, chance)
 
@@ -70,7 +70,7 @@ def test_a_killed_run_ends_as_if_it_had_not_been(
 def kills(house: Any, victims: Victims, run: Path, promise: NothingLost, count: Tally, chance: random.Random) -> None:
     """One run that is killed and resumed until it gets to its end."""
     pid = victims.start("run", house.folder / "recipe.toml")
-    places = list(PLACES) if amount(True, False) else chance.sample(PLACES[3:], 3)
+    places = list(PLACES) if amount(True, False) else chance.sample(PLACES[3:], 2)
     for where in sorted(places, key=PLACES.index):
         if not kill_at_random(victims, pid, run, chance, where):
             break

@@ -32,7 +32,7 @@ POINTS = {
     "an export": "phase export merge",
     "the report": "report",
 }
-QUICK = ("data preparation", "a step", "a save", "an export")
+QUICK = ("data preparation", "a save", "an export")
 
 
 @pytest.mark.fault("R17")
