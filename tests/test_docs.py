@@ -21,6 +21,7 @@ from tunesmith.comparison.driver import Work
 from tunesmith.context import Context, SilentReporter
 from tunesmith.plan import Plan, make_plan
 from tunesmith.recipe import STAGE_KEYS, TOP_KEYS, Recipe, read
+from tunesmith.search.driver import Work as Search
 from tunesmith.testing.scaffold import write_file, write_package
 
 ROOT = Path(__file__).parents[1]
@@ -133,7 +134,7 @@ def _write_rows(path: Path, columns: Mapping[str, str]) -> None:
 # --- recipes ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("shown", SHOWN)
 def test_a_recipe_that_is_shown_can_be_planned(
-    shown: dict[str, Any], plan: Callable[[dict[str, Any]], Plan], registry: Registry
+    shown: dict[str, Any], plan: Callable[[dict[str, Any]], Plan], registry: Registry, tmp_path: Path
 ) -> None:
     assert shown.keys() <= {*TOP_KEYS, *STAGE_KEYS}
     tree = shown if "stages" in shown else {**json.loads(json.dumps(REST)), **shown}
@@ -141,6 +142,8 @@ def test_a_recipe_that_is_shown_can_be_planned(
     used = {use.component.name for stage in planned.stages for use in stage.uses()}
     if "compare" in shown:
         used |= _compared(planned.recipe, registry)
+    if "search" in shown:
+        used.add(Search.plan(planned.recipe, registry, tmp_path / "search").searcher.component.name)
     assert {table["use"] for table in _tables(shown) if "use" in table} <= used
 
 

@@ -62,7 +62,7 @@ def available(device: str) -> tuple[int, str] | None:
     """
     torch: Any = sys.modules.get("torch")
     if device.startswith("cuda"):
-        if torch is None:
+        if torch is None or not torch.cuda.is_available():
             return None
         return int(torch.cuda.mem_get_info(device)[0]), f"free on {device}"
     found: list[tuple[int, str]] = []

@@ -20,7 +20,7 @@ def test_a_run_learns_and_a_stopped_one_ends_in_the_same_bits(recipes, logged, w
     assert len(gaps) >= 4
     assert sum(gaps[-2:]) > sum(gaps[:2])  # the wanted answers gain on the others
     measures = whole.results["main"].after["measures"]
-    assert {"pair_accuracy", "pair_accuracy_per_token"} == set(measures)
+    assert {"pair_accuracy", "pair_accuracy_per_token", "general_perplexity"} == set(measures)
     for measure in measures.values():
         assert measure["low"] <= measure["value"] <= measure["high"]
     if name in ("dpo", "kto"):

@@ -10,6 +10,7 @@ import torch
 from tunesmith import Adapted, Column, RecipeError, Records
 from tunesmith_transformers.batching import ColumnCollator, collate
 from tunesmith_transformers.durable import Durable
+from tunesmith_transformers.settings import EvaluationSettings
 from tunesmith_transformers.tokens import contract, encode
 
 COLUMNS = {"kinds": Column(read=lambda row: row["kind"], examples=(0, 1))}
@@ -55,4 +56,6 @@ def test_a_trainer_that_does_not_carry_them_is_refused(tiny_handle, context):
         pass
 
     with pytest.raises(RecipeError, match="needs kinds in every batch, which this trainer does not provide"):
-        Trainer(adapted=Adapted(replace(tiny_handle, columns=COLUMNS)), context=context)
+        Trainer(
+            adapted=Adapted(replace(tiny_handle, columns=COLUMNS)), context=context, evaluation=EvaluationSettings()
+        )
