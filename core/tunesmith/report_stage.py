@@ -11,7 +11,7 @@ from tunesmith.heatmap import heatmap
 from tunesmith.ledger import SHOWN
 from tunesmith.markup import Html, element, joined, pairs, table
 from tunesmith.store import parse_json
-from tunesmith.verdict import in_words
+from tunesmith.verdict import in_words, short
 
 STYLES = {"better": "good", "worse": "bad"}
 LETTERS = 2000  # of a source or an answer that is shown
@@ -189,9 +189,9 @@ def _value(measure: Mapping[str, Any] | None) -> Html | str:
     if measure is None:
         return ""
     if measure.get("low") is None or measure.get("high") is None:
-        return _number(measure["value"])
-    interval = element("small", f"{_number(measure['low'])} to {_number(measure['high'])}")
-    return joined([_number(measure["value"]), interval])
+        return short(measure["value"])
+    interval = element("small", f"{short(measure['low'])} to {short(measure['high'])}")
+    return joined([short(measure["value"]), interval])
 
 
 def _change(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> Html | str:
@@ -275,14 +275,9 @@ def _is_series(value: Any) -> bool:
 
 
 def _plain(value: Any) -> str:
-    return _number(value) if isinstance(value, float) else str(value)
+    return short(value) if isinstance(value, float) else str(value)
 
 
 def _cut(text: str) -> str:
     text = text.strip("\n")
     return text if len(text) <= LETTERS else f"{text[:LETTERS]}…"
-
-
-def _number(value: float) -> str:
-    """A figure for a person: four significant digits."""
-    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
 from tunesmith.comparison.result import Comparison, Method
+from tunesmith.verdict import short as short
 
 HEADS = ("method", "{measure}", "trained parameters", "peak memory", "training", "size", "general {general}")
 
@@ -76,13 +76,6 @@ def counted(count: float) -> str:
         if count < 999.5 * scale or unit == "B":
             return f"{count / scale:.3g}{unit}"
     raise AssertionError("the last unit takes every number")
-
-
-def short(value: float) -> str:
-    """Four significant digits at most."""
-    if not math.isfinite(value):
-        return str(value)
-    return f"{value:.4g}" if abs(value) < 10_000 else f"{value:,.0f}"
 
 
 def signed(value: float) -> str:

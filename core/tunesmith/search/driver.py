@@ -22,7 +22,7 @@ from tunesmith.planner import Planner
 from tunesmith.recipe import Recipe, check_settings, expand
 from tunesmith.registry import Registry
 from tunesmith.run import Run, resume, start
-from tunesmith.search.result import Search, TrialResult, write
+from tunesmith.search.result import Search, TrialResult, shown, write
 from tunesmith.search.settings import SearchSettings
 from tunesmith.search.space import Space, read_space
 from tunesmith.search.study import Study, Trial
@@ -113,8 +113,8 @@ class Work:
                 if begun is None and len(known) >= self.settings.trials:
                     return self._written(study)
                 trial = begun or study.ask()
-                shown = ", ".join(f"{key} = {_short(value)}" for key, value in trial.values.items())
-                say(f"== trial {trial.number + 1} of {max(self.settings.trials, len(known))}: {shown}")
+                values = ", ".join(f"{key} = {shown(value)}" for key, value in trial.values.items())
+                say(f"== trial {trial.number + 1} of {max(self.settings.trials, len(known))}: {values}")
                 self._try(study, trial, reporter, say)
                 self._written(study)
                 self._give_up_early(study)
@@ -307,7 +307,3 @@ class _Watch:
 def signed(value: float, better: str) -> float:
     """The value as a study is told it: lower is better."""
     return value if better == "lower" else -value
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
