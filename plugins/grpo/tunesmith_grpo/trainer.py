@@ -147,7 +147,7 @@ class Groups(Loop[Micro]):
             "length": float(batches.mask.sum(dim=1).float().mean()),
             "ended": float(batches.ended.float().mean()),
         }
-        return Experience(micros, metrics["ended"], metrics, batches.tokens)
+        return Experience(micros, metrics, batches.tokens)
 
     def _silent(self, prompts: Sequence[Prompt], counted: torch.Tensor, step: int) -> float:
         """Count the groups that nothing can be learned from, and say once when they are all; their share."""

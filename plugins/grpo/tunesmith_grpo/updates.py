@@ -12,10 +12,9 @@ import torch
 from tunesmith import Adapted
 from tunesmith_grpo import numerics
 from tunesmith_grpo.settings import GroupSettings, GrpoSettings, RlooSettings
-from tunesmith_transformers.online.answers import scaled_predictions, token_logps
-from tunesmith_transformers.online.numerics import approximate_kl, clipped_losses, entropy
+from tunesmith_transformers.online.numerics import approximate_kl, clipped_losses, entropy, token_logps
 from tunesmith_transformers.online.updates import Updater
-from tunesmith_transformers.supervised import summed
+from tunesmith_transformers.supervised import predictions, summed
 
 
 @dataclass
@@ -78,14 +77,14 @@ class GroupUpdater(Updater[Micro]):
         for micro in micros:
             with self.policy.use() as model:
                 model.eval()  # dropout would make the ratios differ from 1 before anything is learned
-                logits, targets, _ = scaled_predictions(model, micro.inputs, self.temperature)
-                logps = token_logps(logits, targets)  # (N,)
+                logits, targets, _ = predictions(model, micro.inputs)
+                logps = token_logps(logits, targets, self.temperature)  # (N,)
                 loss, seen = self.loss(logps, micro, answers, kept)
                 self.backward(self.policy, loss, len(micros), step)
             share = len(micro.rows) / tokens
             seen |= {
                 "loss": loss.detach(),
-                "entropy": entropy(logits.detach()).mean() * share,
+                "entropy": entropy(logits, self.temperature).mean() * share,
                 "approx_kl": approximate_kl(logps.detach(), micro.logps) * share,
             }
             for name, value in seen.items():

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tunesmith_ppo import numerics
-from tunesmith_transformers.online.numerics import approximate_kl, entropy
+from tunesmith_transformers.online.numerics import approximate_kl, entropy, token_logps
 
 LENGTHS = (5, 1, 3, 4)
 
@@ -119,6 +119,29 @@ def test_a_clip_range_of_zero_has_no_gradient_where_nothing_has_moved():
         new = old.clone().requires_grad_()
         made = losses(new)
         assert not made.requires_grad or not torch.autograd.grad(made.sum(), new)[0].any()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_log_probabilities_of_tokens_and_their_gradient_are_those_of_cross_entropy(temperature):
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(150, 11, generator=generator, dtype=torch.float64)  # more than are computed at once
+    tokens, weights = torch.arange(150) % 11, torch.randn(150, generator=generator, dtype=torch.float64)
+    found = []
+    for logps in (
+        lambda raw: token_logps(raw, tokens, temperature),
+        lambda raw: -torch.nn.functional.cross_entropy(raw / temperature, tokens, reduction="none"),
+    ):
+        raw = logits.clone().requires_grad_()
+        values = logps(raw)
+        found.append((values.detach(), *torch.autograd.grad(values @ weights, raw)))
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-12)
+
+
+def test_the_entropy_of_more_tokens_than_are_computed_at_once():
+    logits = torch.randn(150, 11, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    theirs = torch.distributions.Categorical(logits=logits / 0.7).entropy()
+    torch.testing.assert_close(entropy(logits, 0.7), theirs, rtol=0, atol=1e-12)
 
 
 def test_entropy_divergence_and_explained_variance():

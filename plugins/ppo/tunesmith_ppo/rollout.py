@@ -10,11 +10,12 @@ import torch
 from tunesmith import Adapted
 from tunesmith_ppo import PpoSettings, numerics
 from tunesmith_ppo.values import Values
-from tunesmith_transformers.online.answers import Answers, diverged, scaled_predictions, token_logps
+from tunesmith_transformers.online.answers import Answers, diverged
 from tunesmith_transformers.online.loop import Experience
-from tunesmith_transformers.online.numerics import entropy
+from tunesmith_transformers.online.numerics import entropy, token_logps
 from tunesmith_transformers.online.prompts import Prompt
 from tunesmith_transformers.online.rewards import Scores
+from tunesmith_transformers.supervised import predictions
 
 
 @dataclass
@@ -63,9 +64,10 @@ class Weigher:
             with self.answers.policy.use() as model:
                 model.eval()  # Detail 7: no dropout, here as in the updates
                 for batch, made in zip(batches.places, batches.inputs, strict=True):
-                    logits, targets, hidden = scaled_predictions(model, made, settings.temperature)
-                    batches.fill(logps, batch, token_logps(logits, targets))
-                    batches.fill(uncertainty, batch, entropy(logits))
+                    logits, targets, hidden = predictions(model, made)
+                    batches.fill(logps, batch, token_logps(logits, targets, settings.temperature))
+                    batches.fill(uncertainty, batch, entropy(logits, settings.temperature))
+                    del logits  # the largest tensor; the next batch makes its own
                     if self.values.on_policy:
                         batches.fill(values, batch, self.values.of_hidden(hidden))
             if not self.values.on_policy:
@@ -97,4 +99,4 @@ class Weigher:
             "length": float(mask.sum(dim=1).float().mean()),
             "ended": float(batches.ended.float().mean()),
         }
-        return Experience(micros, metrics["ended"], metrics, batches.tokens)
+        return Experience(micros, metrics, batches.tokens)

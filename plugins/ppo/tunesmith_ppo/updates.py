@@ -11,9 +11,9 @@ from tunesmith import Adapted
 from tunesmith_ppo import PpoSettings, numerics
 from tunesmith_ppo.rollout import Micro
 from tunesmith_ppo.values import Values
-from tunesmith_transformers.online.answers import scaled_predictions, token_logps
-from tunesmith_transformers.online.numerics import approximate_kl
+from tunesmith_transformers.online.numerics import approximate_kl, token_logps
 from tunesmith_transformers.online.updates import Updater
+from tunesmith_transformers.supervised import predictions
 
 
 class PpoUpdater(Updater[Micro]):
@@ -44,8 +44,9 @@ class PpoUpdater(Updater[Micro]):
             share = len(micro.logps) / tokens
             with self.policy.use() as model:
                 model.eval()  # Detail 7: dropout would make the ratios differ from 1 before anything is learned
-                logits, targets, hidden = scaled_predictions(model, micro.inputs, settings.temperature)
-                logps = token_logps(logits, targets)  # (N,)
+                logits, targets, hidden = predictions(model, micro.inputs)
+                logps = token_logps(logits, targets, settings.temperature)  # (N,)
+                del logits  # the largest tensor: the gradients alone keep it
                 losses, clipped = numerics.policy_losses(logps, micro.logps, micro.advantages, settings.cliprange)
                 loss = losses.mean()
                 value_loss = torch.zeros((), device=loss.device)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,20 @@ def test_the_digest_names_the_weights(tiny_folder, tmp_path, context):
 def test_a_scalar_head(tiny_folder, context):
     handle = sources.directory(ModelSettings(source=str(tiny_folder)), context, "scalar", {})
     assert handle.model(torch.tensor([[1, 2, 3]])).logits.shape == (1, 1)
+
+
+def test_a_new_scalar_head_has_the_variance_of_its_width_and_one_from_the_files_stays(tiny_folder, tmp_path, context):
+    drawn = [
+        sources.directory(ModelSettings(source=str(tiny_folder)), replace(context, seed=seed), "scalar", {}).model.score
+        for seed in range(8)
+    ]
+    weights = torch.cat([head.weight for head in drawn])  # (8, d)
+    assert weights.std().item() * (weights.shape[1] + 1) ** 0.5 == pytest.approx(1.0, abs=0.1)
+    handle = sources.directory(ModelSettings(source=str(tiny_folder)), context, "scalar", {})
+    handle.model.save_pretrained(tmp_path / "rewarding")
+    handle.tokenizer.save_pretrained(tmp_path / "rewarding")
+    again = sources.directory(ModelSettings(source=str(tmp_path / "rewarding")), replace(context, seed=5), "scalar", {})
+    assert torch.equal(again.model.score.weight, handle.model.score.weight)
 
 
 def broken(tiny_folder, tmp_path, change):

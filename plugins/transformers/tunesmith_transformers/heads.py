@@ -144,6 +144,8 @@ def with_head(handle: ModelHandle, head: str, seed: int) -> ModelHandle:
             module.to_empty(device=device)
             module.apply(new._init_weights)
             module.to(old.dtype)
+        if head == "scalar":
+            draw_scalar(new)
     new.train(old.training)
     return replace(handle, model=new, head=head, drawn=tuple(head_modules(new)))
 
@@ -187,13 +189,32 @@ def own_labels(config: Any) -> Labels | None:
     return Labels(tuple(named[place] for place in sorted(named)), several)
 
 
+def draw_scalar(model: Any) -> None:
+    """Draw the weights of a scalar head anew: normal with variance 1 / (d + 1) for d inputs, and no bias.
+
+    Huang et al. 2024 (arXiv:2403.17031), detail 11: scores of a hidden state that is normalized then have variance 1.
+    """
+    head = last_head(model)
+    with torch.no_grad():
+        for name, parameter in head.named_parameters():
+            if name.endswith("bias"):
+                parameter.zero_()
+            else:
+                parameter.normal_(std=(parameter.shape[-1] + 1) ** -0.5)
+
+
+def head_lacks(model: Any, missing: Iterable[str]) -> bool:
+    """Whether the files that a model was read from have nothing of its head."""
+    lacking = set(missing)
+    modules = head_modules(model).items()
+    return all(f"{name}.{inner}" in lacking for name, module in modules for inner, _ in module.named_parameters())
+
+
 def redraw_head(model: Any, missing: Iterable[str]) -> bool:
     """Draw a head anew that was read from files and is for other labels; whether there was one."""
-    lacking = set(missing)
-    modules = head_modules(model)
-    if all(f"{name}.{inner}" in lacking for name, module in modules.items() for inner, _ in module.named_parameters()):
+    if head_lacks(model, missing):
         return False
-    for module in modules.values():
+    for module in head_modules(model).values():
         for part in module.modules():
             part.apply(model._init_weights)
     return True

@@ -69,15 +69,15 @@ def load(
         options.setdefault("device_map", {"": device})  # Transformers would take a GPU even where the CPU is asked for
     if settings.attention:
         options["attn_implementation"] = settings.attention
-    from tunesmith_transformers.heads import class_of, head_config, no_class, own_labels, redraw_head, with_head
+    from tunesmith_transformers import heads
 
     try:
         with torch.random.fork_rng(), screened(folder, code=code) as shown:
             torch.manual_seed(context.seed)  # a head that the files lack is drawn
             config = transformers.AutoConfig.from_pretrained(shown, trust_remote_code=bool(code))
-            own = own_labels(config)
-            config = head_config(config, head, context.labels, pooling)
-            kind = class_of(head, config, pooling)
+            own = heads.own_labels(config)
+            config = heads.head_config(config, head, context.labels, pooling)
+            kind = heads.class_of(head, config, pooling)
             if head in LABEL_HEADS:  # a head for other labels than these is replaced below
                 options["ignore_mismatched_sizes"] = True
             model, report = kind.from_pretrained(
@@ -89,13 +89,15 @@ def load(
                 use_safetensors=True,
                 **options,
             )
-            if head in LABEL_HEADS and own != context.labels and redraw_head(model, report["missing_keys"]):
+            if head in LABEL_HEADS and own != context.labels and heads.redraw_head(model, report["missing_keys"]):
                 notes.append(f"the model's own head tells other labels apart{_few(own)}: a new one is drawn")
+            if head == "scalar" and heads.head_lacks(model, report["missing_keys"]):
+                heads.draw_scalar(model)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
         if any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
             raise  # the machine's limit, not the folder's fault
         if "Unrecognized configuration class" in str(error) and head != "causal-lm":
-            raise no_class(_architecture(folder), head) from error
+            raise heads.no_class(_architecture(folder), head) from error
         if own_code(folder) and not code:
             raise needs_code(settings.source, folder) from error
         raise DataError(
@@ -124,7 +126,7 @@ def load(
         max_length=longest(model.config, tokenizer, head),
         quantized=quantized,
         notes=tuple(notes),
-        with_head=with_head,
+        with_head=heads.with_head,
         labels=context.labels if head in LABEL_HEADS else None,
         drawn=() if head in ("causal-lm", "none") else tuple(sorted(report["missing_keys"])),
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
@@ -12,6 +11,7 @@ from tunesmith import Adapted, Context, NumericalError
 from tunesmith.context import SilentReporter
 from tunesmith_transformers.batching import by_length, collate
 from tunesmith_transformers.generation import decoded, end_tokens, generate_tokens
+from tunesmith_transformers.online.numerics import token_logps
 from tunesmith_transformers.online.prompts import Prompt
 from tunesmith_transformers.online.rewards import Rewards, Scores
 from tunesmith_transformers.online.settings import OnlineSettings
@@ -70,9 +70,10 @@ class Answers:
             Stopped: the context says so, between two batches of answers.
             NumericalError: the policy's probabilities are not finite.
         """
-        # Prompts are padded on the left. Tokens are drawn at a temperature, without top-k or top-p (Huang et al. 2024,
-        # detail 20). They draw a fixed number of tokens and cut after the end token (details 23.1 and 23.2); here a row
-        # is left alone after its end token, which gives the same answers for less work.
+        # Prompts are padded on the left, rows on the right to be learned from (Huang et al. 2024, detail 5). Tokens are
+        # drawn at a temperature, without top-k or top-p (detail 20). They draw a fixed number of tokens and cut after
+        # the end token (details 23.1 and 23.2); here a row is left alone after its end token, which gives the same
+        # answers for less work.
         with self.policy.use() as model:
             try:
                 return generate_tokens(
@@ -139,8 +140,8 @@ class Answers:
         with torch.no_grad(), adapted.use() as model:
             model.eval()
             for batch, made in zip(batches.places, batches.inputs, strict=True):
-                logits, targets, _ = scaled_predictions(model, made, self.settings.temperature)
-                batches.fill(found, batch, token_logps(logits, targets))
+                logits, targets, _ = predictions(model, made)
+                batches.fill(found, batch, token_logps(logits, targets, self.settings.temperature))
         return found
 
 
@@ -150,16 +151,3 @@ def diverged() -> NumericalError:
         "the policy's probabilities are not finite; stopped before it is trained further",
         fix="Lower the learning rate, and resume from the last checkpoint.",
     )
-
-
-def scaled_predictions(
-    model: Any, inputs: dict[str, torch.Tensor], temperature: float
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits (N, V) of the distribution that answers are drawn from, the tokens (N,), the hidden states (N, H)."""
-    logits, targets, hidden = predictions(model, inputs)
-    return logits / temperature, targets, hidden
-
-
-def token_logps(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Log-probability of each token: logits (N, V), tokens (N,), result (N,)."""
-    return -torch.nn.functional.cross_entropy(logits, targets, reduction="none")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import time
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from tunesmith import Adapted, Context, Measure, Stopped, TrainResult, TunesmithError
+from tunesmith import Adapted, Context, Measure, RecipeError, Stopped, TrainResult, TunesmithError
 from tunesmith.guard import seed_everything
 from tunesmith_transformers.best import Best
 from tunesmith_transformers.online.answers import Answers
@@ -30,13 +31,11 @@ class Experience(Generic[Micro]):
 
     Args:
         micros: all of them, in batches of one forward pass each.
-        ended: the share of answers that have an end token.
         metrics: what is known before the updates.
         tokens: of prompts and answers.
     """
 
     micros: list[Micro]
-    ended: float
     metrics: dict[str, float]
     tokens: int
 
@@ -58,6 +57,8 @@ class Loop(ABC, Generic[Micro]):
         self.each = answers
         self.tokens = 0
         self.warned = False
+        self.unended: Counter[str] = Counter()  # answers without an end, by the row of their prompt
+        self.endless = 0  # steps in a row in which no answer ended
         self.best = Best(settings, context, {"reward": Measure(value=math.nan, better="higher")})
         self.measuring = 0.0  # seconds between steps
         self.rewards: list[float] = []  # the mean of each step since the last measurement
@@ -121,6 +122,8 @@ class Loop(ABC, Generic[Micro]):
         step, earlier = checkpoints.restore()
         self.tokens = earlier.get("tokens", 0)
         self.warned = earlier.get("warned", False)
+        self.unended.update(earlier.get("unended", {}))
+        self.endless = earlier.get("endless", 0)
         self.rewards = earlier.get("rewards", [])
         self.best.load_state(earlier.get("best", {}))
         self.go_on(earlier)
@@ -146,7 +149,9 @@ class Loop(ABC, Generic[Micro]):
             except Stopped as signal:
                 stopped = signal.signal_number
                 break
-            self._watch(experience, step + 1)
+            if self._watch(batch, answers, step + 1):
+                checkpoints.save(step, self._progress(metrics))
+                raise self._never_ends(step + 1)
             if self.ends_before(experience, step + 1):
                 total = step
                 break
@@ -166,6 +171,9 @@ class Loop(ABC, Generic[Micro]):
         checkpoints.save(step, self._progress(metrics), self.best.pinned(checkpoints.folder))
         if stopped is None and (kept := self.best.chosen(checkpoints.folder, step)):
             checkpoints.put_back(kept)
+        for row, count in self.unended.items():
+            cut = f"an answer did not end within max_new_tokens = {settings.max_new_tokens}"
+            context.ledger.truncate(row, cut, f"{count} answers" if count > 1 else "")
         seconds = time.monotonic() - begun - self.measuring
         return TrainResult(
             steps=step, total_steps=total, metrics=metrics, seconds=seconds, tokens=self.tokens, stopped=stopped
@@ -190,6 +198,8 @@ class Loop(ABC, Generic[Micro]):
         return {
             "tokens": self.tokens,
             "warned": self.warned,
+            "unended": dict(self.unended),
+            "endless": self.endless,
             "metrics": dict(metrics),
             **self._kept(),
             **self.counters(),
@@ -198,15 +208,30 @@ class Loop(ABC, Generic[Micro]):
     def _kept(self) -> dict[str, Any]:
         return {"rewards": list(self.rewards), "best": self.best.state()}
 
-    def _watch(self, experience: Experience[Micro], step: int) -> None:
-        """Say once when many answers do not end."""
-        unended = 1.0 - experience.ended
-        self.context.facts["ended"] = round(experience.ended, 4)
-        if unended < UNENDED or self.warned:
-            return
-        self.warned = True
-        self.context.reporter.warn(
-            f"{unended:.0%} of the answers of step {step} do not end within max_new_tokens = "
-            f"{self._settings.max_new_tokens} and {self.fate_of_unended()}: raise it, or tune the model on answers "
-            "that end"
+    def _watch(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], step: int) -> bool:
+        """Count answers without an end, say once that they are many; whether it is time to give up."""
+        without = [prompt.row for prompt, ids in zip(prompts, answers, strict=True) if ids[-1] not in self.answers.ends]
+        share = len(without) / len(answers)
+        self.unended.update(without)
+        self.endless = self.endless + 1 if share == 1.0 else 0
+        self.context.facts["ended"] = round(1.0 - share, 4)
+        if share >= UNENDED and not self.warned:
+            self.warned = True
+            self.context.reporter.warn(
+                f"{share:.0%} of the answers of step {step} do not end within max_new_tokens = "
+                f"{self._settings.max_new_tokens} and {self.fate_of_unended()}: raise it, or tune the model on answers "
+                "that end"
+            )
+        limit = self._settings.max_unended_steps
+        return limit is not None and self.endless >= limit and self._settings.missing_eos_reward != "own"
+
+    def _never_ends(self, step: int) -> RecipeError:
+        settings = self._settings
+        return RecipeError(
+            f"no answer of the last {self.endless} steps, up to step {step}, ends within max_new_tokens = "
+            f"{settings.max_new_tokens} and they {self.fate_of_unended()}: there is nothing to learn. Stopped before "
+            "that step's update",
+            where="[trainer] max_new_tokens",
+            fix="Raise max_new_tokens, start from a model that was tuned on answers that end, have such answers scored "
+            'with missing_eos_reward = "own", or allow more steps with max_unended_steps.',
         )

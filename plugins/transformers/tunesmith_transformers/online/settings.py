@@ -56,6 +56,9 @@ class OnlineSettings(EvaluationSettings, ScoreSettings):
     """Tokens are drawn from softmax(logits / temperature); every log-probability is of this distribution."""
     missing_eos_reward: float | Literal["own"] = -1.0
     """Reward of an answer that does not end within max_new_tokens, in place of its own; "own" leaves that."""
+    max_unended_steps: Annotated[int, Gt(0)] | None = 10
+    """Steps in a row in which no answer ends, so that there is nothing to learn, after which the run is refused; None
+    goes on. Without effect where answers without an end get their own reward."""
     warmup_steps: Annotated[int, Ge(0)] = 0
     """Optimizer steps of linear warm-up."""
     lr_scheduler_type: str = "linear"
