@@ -57,6 +57,21 @@ def test_the_loss_is_torch_s_weighted_mean(weights: torch.Tensor | None, smoothi
     assert torch.isfinite(mine)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_a_row_that_counts_twice_is_there_twice(smoothing: float) -> None:
+    logits, targets, counts = drawn(4, 3), torch.tensor([0, 1, 2, 1]), torch.tensor([2.0, 1.0, 1.0, 1.0])
+    twice = torch.tensor([0, 0, 1, 2, 3])
+    weights = torch.tensor([1.0, 2.0, 0.5])
+    mine = label_losses(logits, targets, weights, smoothing, counts) / target_weight(targets, weights, False, counts)
+    whole = target_weight(targets[twice], weights, False)
+    torch.testing.assert_close(mine, label_losses(logits[twice], targets[twice], weights, smoothing) / whole)
+    several = torch.tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 1.0], [0.0, 0.0, 0.0], [1.0, 1.0, 1.0]])
+    mine = several_losses(logits, several, weights, smoothing, counts) / target_weight(several, weights, True, counts)
+    torch.testing.assert_close(mine, several_losses(logits[twice], several[twice], weights, smoothing) / 5)
+    tags = torch.tensor([[0, -100], [1, 2]])
+    assert target_weight(tags, None, False, torch.tensor([3.0, 0.5])) == 3.0 + 2 * 0.5
+
+
 def test_the_loss_is_transformers_own(tiny_handle: Any) -> None:
     """One label and several, through the model itself."""
     for several in (False, True):

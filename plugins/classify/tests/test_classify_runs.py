@@ -149,6 +149,21 @@ def test_several_labels_a_text(house: Any, rows: list[dict[str, Any]], sentence_
     assert card["line"]["labels"]["several"] is True
 
 
+def test_the_weights_of_the_step_balance_are_those_of_balanced_labels(
+    house: Any, rows: list[dict[str, Any]], sentence_folder: Path
+) -> None:
+    house.rows([row for number, row in enumerate(rows) if number % 3 or row["label"] != rows[0]["label"]])
+    few = (*TRAINER, source(sentence_folder), "trainer.max_steps=4", "evaluate=[]")
+    balanced = house.run(*few, "trainer.class_weights=balanced")
+    plain = house.run(*few)
+    step = 'data.steps=[{use="balance",method="weights"}]'
+    weighed = house.run(*few, step, "trainer.sample_weight=weight")
+    assert losses(weighed.folder) == pytest.approx(losses(balanced.folder), rel=1e-5)
+    assert losses(weighed.folder) != pytest.approx(losses(plain.folder), rel=1e-3)
+    with pytest.raises(DataError, match="'weight' is not a number over 0"):
+        house.run(*few, "trainer.sample_weight=weight")
+
+
 def test_words_are_tagged(house: Any, encoder_folder: Path) -> None:
     names, places = ["anna", "otto", "berta"], ["rome", "oslo", "bonn"]
     rows = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from tunesmith_transformers.batching import column_tensors
 from tunesmith_transformers.tokens import IGNORED, Unusable, column_values
 
 TAGS = "tokens-tags"
+COUNTS = "sample_weight"  # what each row of a batch counts
 
 
 @dataclass(frozen=True)
@@ -27,12 +29,14 @@ class Example:
         target: the place of its label; or of each of its labels; or, for tagged words, one a token, length T, with -100
             at every token that is not the first of a word.
         columns: what the model takes for this row besides its tokens, by name.
+        count: how much it counts in the loss; None where all count alike.
     """
 
     row: str
     ids: tuple[int, ...]
     target: tuple[int, ...]
     columns: Mapping[str, int] = field(default_factory=dict)
+    count: float | None = None
 
 
 def encode(
@@ -45,6 +49,7 @@ def encode(
     overlong: str = "truncate",
     ledger: Ledger | None = None,
     columns: Mapping[str, Column] | None = None,
+    weight: str | None = None,
 ) -> list[Example]:
     """Encode rows of a type with labels; what cannot be used goes to the ledger.
 
@@ -54,6 +59,7 @@ def encode(
         overlong: `truncate` cuts the text at its end, `drop` leaves the row out.
         ledger: where dropped and truncated rows are written; None counts nothing.
         columns: what the model takes besides tokens (`ModelHandle.columns`).
+        weight: the column that says how much a row counts.
 
     Raises:
         DataError: a row lacks what a column reads.
@@ -71,12 +77,13 @@ def encode(
                 raise Unusable(f"longer than max_length = {max_length}")
             if record_type == TAGS and all(place == IGNORED for place in target):
                 raise Unusable(f"no word fits into max_length = {max_length}")
+            count = _count(row, weight)
         except Unusable as error:
             ledger.drop(name, str(error))
             continue
         if cut:
             ledger.truncate(name, f"cut at max_length = {max_length}")
-        found.append(Example(name, tuple(ids), tuple(target), column_values(row, columns or {})))
+        found.append(Example(name, tuple(ids), tuple(target), column_values(row, columns or {}), count))
     return found
 
 
@@ -126,7 +133,7 @@ def facts(examples: Sequence[Example]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Collator:
-    """Rows to a batch: `input_ids`, `attention_mask` (B, T), `labels`, and the rows' columns, each (B,).
+    """Rows to a batch: `input_ids`, `attention_mask` (B, T), `labels`, and the rows' columns and weights, each (B,).
 
     `labels` are (B,) for one label a row; (B, L) zeros and ones for several; (B, T) for tagged words.
     """
@@ -145,6 +152,7 @@ class Collator:
             "input_ids": torch.tensor([padded(row.ids, self.pad_token_id) for row in rows]),
             "attention_mask": torch.tensor([padded([1] * len(row.ids), 0) for row in rows]),
             "labels": self._targets(rows, longest),
+            **({} if rows[0].count is None else {COUNTS: torch.tensor([row.count for row in rows])}),
             **column_tensors([row.columns for row in rows]),
         }
 
@@ -157,6 +165,15 @@ class Collator:
                 targets[place, list(row.target)] = 1.0
             return targets
         return torch.tensor([row.target[0] for row in rows])
+
+
+def _count(row: Mapping[str, Any], column: str | None) -> float | None:
+    if column is None:
+        return None
+    value = row.get(column)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        raise Unusable(f"its {column!r} is not a number over 0")
+    return float(value)
 
 
 # --- the record types -----------------------------------------------------------------------------

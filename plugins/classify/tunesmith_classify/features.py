@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from tunesmith import Adapted, Context
-from tunesmith_classify.encode import Collator, Example
+from tunesmith_classify.encode import COUNTS, Collator, Example
 from tunesmith_transformers.batching import by_length
 from tunesmith_transformers.heads import at_last, head_call, last_head
 
@@ -40,7 +40,8 @@ def features(adapted: Adapted, examples: Sequence[Example], collate: Collator, c
             for number, batch in enumerate(batches, 1):
                 context.check_stop("train")
                 inputs = collate([examples[index] for index in batch])
-                inputs.pop("labels")
+                for name in ("labels", COUNTS):
+                    inputs.pop(name, None)
                 inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
                 read = at_last(head_call(model, inputs)[0], inputs["attention_mask"])  # (B, H)
                 if found is None:

@@ -14,37 +14,60 @@ from tunesmith_transformers.tokens import IGNORED
 
 
 def label_losses(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, smoothing: float
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None,
+    smoothing: float,
+    counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The summed cross-entropy of logits (N, L) and the places of labels (N,); -100 counts nothing.
 
     Divided by `target_weight` it is torch's weighted mean, and without weights and smoothing Transformers' own loss.
+
+    Args:
+        weights: what each label counts (L,).
+        counts: what each row counts (N,).
     """
-    return functional.cross_entropy(
-        logits, targets, weight=weights, label_smoothing=smoothing, ignore_index=IGNORED, reduction="sum"
+    losses = functional.cross_entropy(
+        logits, targets, weight=weights, label_smoothing=smoothing, ignore_index=IGNORED, reduction="none"
     )
+    return (losses if counts is None else losses * counts).sum()
 
 
 def several_losses(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor | None, smoothing: float
+    logits: torch.Tensor,
+    targets: torch.Tensor,
+    weights: torch.Tensor | None,
+    smoothing: float,
+    counts: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The binary cross-entropy of logits and targets (B, L), a mean over labels and a sum over rows.
 
     Args:
         weights: what a given label counts over one that is not given (L,).
         smoothing: targets move so far towards one half.
+        counts: what each row counts (B,).
     """
     targets = targets * (1 - smoothing) + smoothing / 2
     losses = functional.binary_cross_entropy_with_logits(logits, targets, pos_weight=weights, reduction="none")
-    return losses.mean(dim=1).sum()
+    rows = losses.mean(dim=1)
+    return (rows if counts is None else rows * counts).sum()
 
 
-def target_weight(targets: torch.Tensor, weights: torch.Tensor | None, several: bool) -> float:
-    """What the loss of a batch is a mean over: the weights of its targets, or their number."""
+def target_weight(
+    targets: torch.Tensor, weights: torch.Tensor | None, several: bool, counts: torch.Tensor | None = None
+) -> float:
+    """What the loss of a batch is a mean over: the weights of its targets, or their number.
+
+    Args:
+        counts: what each row counts (B,).
+    """
     if several:
-        return float(len(targets))
-    kept = targets[targets != IGNORED]
-    return float(len(kept)) if weights is None else float(weights.cpu()[kept.cpu()].sum())
+        return float(len(targets)) if counts is None else float(counts.sum())
+    kept = targets != IGNORED  # (B,), or (B, T) for tagged words
+    own = torch.ones(targets.shape) if counts is None else counts.cpu().reshape(-1, *[1] * (targets.dim() - 1))
+    own = own.expand(targets.shape)[kept.cpu()]
+    return float(own.sum() if weights is None else (weights.cpu()[targets[kept].cpu()] * own).sum())
 
 
 def divergence(logits: torch.Tensor, several: bool) -> torch.Tensor:

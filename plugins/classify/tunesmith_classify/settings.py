@@ -23,6 +23,9 @@ class TagSettings(TrainingSettings):
     class_weights: Literal["none", "balanced"] | Mapping[str, Annotated[float, Gt(0)]] = "none"
     """How much each label counts in the loss: all alike, rare ones more (`balanced`, as scikit-learn has it: rows
     over labels times rows of the label), or a table from labels to weights, 1 where it names none."""
+    sample_weight: str | None = None
+    """Column that says how much each row counts in the loss, such as the `weight` that the step `balance` writes; None
+    counts all alike. The terms of r_drop and contrastive count them alike in any case."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the target that is spread over all labels; 0.1 is usual."""
     head_learning_rate: Annotated[float, Ge(0)] | None = None

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tunesmith import Adapted, Context, DataError, Dataset, Labels, RecipeError, TrainResult
-from tunesmith_classify.encode import TAGS, Collator, encode, facts
+from tunesmith_classify.encode import COUNTS, TAGS, Collator, encode, facts
 from tunesmith_classify.features import FeatureCollator, features, only_head_moves
 from tunesmith_classify.losses import (
     class_weights,
@@ -44,7 +44,7 @@ class ClassifyTrainer(MeanTrainer):
         super().__init__(*args, **options)
 
     def count(self, batch: Mapping[str, torch.Tensor]) -> float:  # type: ignore[override]
-        return target_weight(batch["labels"], self.weights, self.labels.several)
+        return target_weight(batch["labels"], self.weights, self.labels.several, batch.get(COUNTS))
 
     def create_optimizer(self, model: Any = None) -> Any:
         optimizer = super().create_optimizer(model)
@@ -56,8 +56,8 @@ class ClassifyTrainer(MeanTrainer):
     ) -> Any:
         """The micro-batch's share in the mean over the whole accumulated batch."""
         inputs = dict(inputs)
-        targets = inputs.pop("labels")
-        own = target_weight(targets, self.weights, self.labels.several)
+        targets, counts = inputs.pop("labels"), inputs.pop(COUNTS, None)
+        own = target_weight(targets, self.weights, self.labels.several, counts)
         total = own if num_items_in_batch is None else num_items_in_batch
         texts = self.settings if isinstance(self.settings, ClassifySettings) else ClassifySettings()
         twice = texts.r_drop > 0 or texts.contrastive > 0
@@ -66,13 +66,16 @@ class ClassifyTrainer(MeanTrainer):
         read, logits = self._head_call(model, inputs)
         if targets.dim() == 2 and not self.labels.several:  # tagged words: virtual tokens stand in front of them
             logits = logits[:, logits.shape[1] - targets.shape[1] :]  # (B, T, L)
+            counts = None if counts is None else counts[:, None].expand(targets.shape).flatten()
             logits, targets = logits.flatten(0, 1), targets.flatten()
         else:
             logits = at_last(logits, inputs["attention_mask"])  # (B, L)
         weights = None if self.weights is None else self.weights.to(logits.device)
         losses = several_losses if self.labels.several else label_losses
         given = torch.cat((targets, targets)) if twice else targets
-        loss = losses(logits, given, weights, self.settings.label_smoothing) / total / (2 if twice else 1)
+        if twice and counts is not None:
+            counts = torch.cat((counts, counts))
+        loss = losses(logits, given, weights, self.settings.label_smoothing, counts) / total / (2 if twice else 1)
         share = own / total
         if texts.r_drop:
             loss = loss + texts.r_drop * share * divergence(logits, self.labels.several)
@@ -126,6 +129,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: TagSettings, c
         overlong=settings.overlong,
         ledger=context.ledger,
         columns=handle.columns,
+        weight=settings.sample_weight,
     )
     context.check_rows()
     context.facts["tokens"] = facts(examples)
