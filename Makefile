@@ -38,6 +38,7 @@ bench: $(VENV)/.setup
 	$(BIN)/python tests/bench/startup.py
 	$(BIN)/python tests/bench/threads.py
 	$(BIN)/python tests/bench/checkpoint_cost.py
+	$(BIN)/python tests/bench/streaming.py
 	$(BIN)/python tests/bench/lines.py
 	$(BIN)/python tests/bench/sft_speed.py
 	$(BIN)/python tests/bench/long_attention.py
