@@ -30,9 +30,13 @@ def painter(stream: str) -> "Callable[[str, str], str]":
     return lambda text, style: f"\x1b[{CODES[style]}m{text}\x1b[0m"
 
 
-def clean(text: str) -> str:
-    """Text that cannot steer the terminal, and tells no secret: the characters of `STEERS` are shown escaped."""
-    text = redact(text)
+def clean(text: str, secrets: "tuple[str, ...] | None" = None) -> str:
+    """Text that cannot steer the terminal, and tells no secret: the characters of `STEERS` are shown escaped.
+
+    Args:
+        secrets: see `redact`.
+    """
+    text = redact(text, secrets)
     return text if text.isprintable() else text.translate(SHOWN)
 
 

@@ -126,18 +126,19 @@ def listing(registry: Registry) -> list[Item]:
 
 def _draw(found: list[Item]) -> None:
     from tunesmith.console.paint import clean, painter, table
+    from tunesmith.secrets import known
 
     if not found:
         print("no plugins are installed here; pip install 'tunesmith[all]' brings the usual ones", file=sys.stderr)
         return
     heads = ("kind", "name", "state", "from", "what it is")
-    rows = []
+    rows, secrets = [], known()
     for item in found:
         about = item["summary"] or ""
         if item["reason"]:
             about = f"{about} ({item['reason']})" if about else item["reason"]
         source = f"{item['distribution']} {item['version']}"
         cells = (item["kind"], item["name"], item["state"], source, " ".join(about.split()))
-        rows.append([clean(cell or "") for cell in cells])
+        rows.append([clean(cell or "", secrets) for cell in cells])
     print(table(heads, rows, style=lambda column, text: COLOURS.get(text) if column == 2 else None), end="")
     print(f"{painter('stderr')('next:', 'dim')} tunesmith plugins show NAME", file=sys.stderr)
