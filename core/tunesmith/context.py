@@ -121,6 +121,8 @@ class Context:
         trusted_code: models whose own code may be run, as `OWNER/NAME@COMMIT`; only the command line grants it.
         rows: the stage's rows, trained on and held out; raises a `DataError` where no run's data are at hand.
         held_out: for a trainer: measures the held-out rows between two steps; None outside of a run.
+        schedule: for a trainer whose record names its `rate`: what all its learning rates are multiplied with at each
+            optimizer step, counted from 0, in place of its own warm-up and schedule; None leaves it those.
         prepare: for a loader: takes rows as they were read, and gives those that the recipe's steps leave. A loader
             that does not call it has the rows prepared that it returns.
         sources: for a loader that combines others: loads each, by name.
@@ -146,6 +148,7 @@ class Context:
     trusted_code: tuple[str, ...] = ()
     rows: Callable[[], Dataset] = no_rows
     held_out: HeldOut | None = None
+    schedule: Callable[[int], float] | None = None
     prepare: Callable[[Iterable[Row]], Iterator[Row]] = iter
     sources: Mapping[str, Callable[[], Dataset]] = field(default_factory=dict)
     labels: Labels | None = None

@@ -11,7 +11,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -248,6 +248,9 @@ class Trainer(Component):
     preview: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `preview(rows, record_type, settings, tokenizer)` with
     `Records`: for each row its tokens in order, `list[list[tuple[text, supervised]]]`, as training sees them."""
+    rate: str = ""
+    """The setting that holds its learning rate, of a trainer that follows `context.schedule` and reports the loss of
+    every step; empty for one that does not."""
 
     def _references(self) -> tuple[str, ...]:
         return (*super()._references(), "arguments", "preview")
@@ -263,6 +266,8 @@ class Trainer(Component):
             raise ValueError(f"Trainer {self.name!r}: at least one role must be trainable")
         if self.roles[0].optional:
             raise ValueError(f"Trainer {self.name!r}: its first role, which is kept, cannot be optional")
+        if self.rate and self.rate not in {item.name for item in fields(self.settings)}:
+            raise ValueError(f"Trainer {self.name!r}: its rate {self.rate!r} is no setting of it")
         earlier: list[str] = []
         for role in self.roles:
             shared, _, how = (role.default or "").partition(":")

@@ -23,6 +23,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("text-label", "text-labels"),
         arguments="transformers.training_args:TrainingArguments",
         preview="tunesmith_classify.preview:preview",
+        rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
@@ -35,6 +36,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("tokens-tags",),
         arguments="transformers.training_args:TrainingArguments",
         preview="tunesmith_classify.preview:preview",
+        rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
     )
 

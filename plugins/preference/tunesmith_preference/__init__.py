@@ -41,6 +41,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
         preview=PREVIEW,
+        rate="learning_rate",
         check="tunesmith_preference.check:dpo",
     )
     yield Trainer(
@@ -54,6 +55,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
         preview=PREVIEW,
+        rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
@@ -67,6 +69,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
         preview="tunesmith_preference.preview:answers",
+        rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
@@ -80,6 +83,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
         preview=PREVIEW,
+        rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
@@ -93,6 +97,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
         preview=PREVIEW,
+        rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
@@ -106,6 +111,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
         preview=PREVIEW,
+        rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
     )
 

@@ -24,6 +24,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments="transformers.training_args:TrainingArguments",
         evaluators=("reward-accuracy",),
         preview="tunesmith_reward.preview:preview",
+        rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
         estimate="tunesmith_transformers.estimating:pairs",
     )

@@ -35,6 +35,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments="trl.trainer.sft_config:SFTConfig",
         evaluators=("perplexity", {"use": "generate", "rows": 12, "max_new_tokens": 48, "samples": 3}),
         preview="tunesmith_sft.preview:preview",
+        rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
         estimate="tunesmith_transformers.estimating:training",
     )

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 from transformers import TrainerState, TrainingArguments
 
 from tunesmith import Adapted, Context, NumericalError, RecipeError, TrainResult
@@ -140,6 +141,13 @@ class Durable:
                     optimizer.add_param_group({**group, **wanted, "params": taken})
         optimizer.param_groups[:] = [group for group in optimizer.param_groups if group["params"]]
         return optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The trainer's own schedule, or the one that the context gives for all groups alike."""
+        if self.context.schedule is None:
+            return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
+        self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, self.context.schedule)  # type: ignore[attr-defined]
+        return self.lr_scheduler
 
     # --- the step -----------------------------------------------------------------------------
     def compute_loss(
@@ -281,7 +289,7 @@ class Durable:
             "adapter": self.adapted.extra_state(),
             "best": self.best.state(),
             "optimizer": optimizer_rest,
-            "scheduler": self.lr_scheduler.state_dict(),  # type: ignore[attr-defined]
+            "scheduler": self.lr_scheduler.state_dict(),
             "random": generators_rest,
         }
         (folder / checkpoint.STATE).write_text(json.dumps(content) + "\n", encoding="utf-8")
@@ -296,7 +304,7 @@ class Durable:
         if folder is None:
             return
         checkpoint.load_optimizer(Path(folder), self.optimizer)  # type: ignore[attr-defined]
-        self.lr_scheduler.load_state_dict(checkpoint.read_state(Path(folder))["scheduler"])  # type: ignore[attr-defined]
+        self.lr_scheduler.load_state_dict(checkpoint.read_state(Path(folder))["scheduler"])
 
     def _load_rng_state(self, folder: str | None) -> None:
         if folder is None:
