@@ -205,6 +205,7 @@ def test_json_has_the_keys_that_the_page_names(call: Call) -> None:
         ("resume RUN", "resume", run),
         ("run RECIPE", "run", "recipe.toml", *sets),
         ("compare RECIPE", "compare", "toy.toml", "--adapter", "move"),
+        ("find-lr RECIPE", "find-lr", "recipe.toml", "--steps", "20"),
         ("search RECIPE", "search", "search.toml"),
         ("runs [FOLDER]", "runs"),
         ("evaluate RUN", "evaluate", run, "--use", "perplexity"),

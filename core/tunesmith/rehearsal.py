@@ -30,7 +30,7 @@ from tunesmith.recipe import read
 from tunesmith.records import Dataset, Records
 from tunesmith.registry import Registry
 from tunesmith.roles import Roles, load_roles
-from tunesmith.spec import Trainer
+from tunesmith.spec import Settings, Trainer
 from tunesmith.stage import load_data
 from tunesmith.store import write_file, write_json
 
@@ -86,11 +86,7 @@ def rehearse(plan: Plan, stage: StagePlan, disable: Sequence[str] = ()) -> Rehea
             f"stage {stage.name!r} starts from what an earlier one makes, and cannot be tried before it",
             fix="Probe a recipe of that stage alone.",
         )
-    if "max_steps" not in {item.name for item in fields(stage.trainer.settings)}:
-        raise UsageError(
-            f"trainer {stage.trainer.component.name!r} has no setting max_steps, so a few steps cannot be asked of it",
-            fix="Run the recipe, and look at its results.",
-        )
+    shortened(stage, STEPS)
     with tempfile.TemporaryDirectory(prefix="tunesmith-") as place:
         folder = Path(place)
         recipe, outcome = folder / "recipe.toml", folder / "outcome.json"
@@ -108,6 +104,22 @@ def rehearse(plan: Plan, stage: StagePlan, disable: Sequence[str] = ()) -> Rehea
         raise error
     speed = Speed(**found.pop("speed")) if found.get("speed") else None
     return Rehearsal(**{**found, "lengths": Lengths(**found["lengths"]), "speed": speed})
+
+
+def shortened(stage: StagePlan, steps: int) -> Settings:
+    """The trainer's settings for so many steps and nothing besides them: no checkpoint between, nothing measured.
+
+    Raises:
+        UsageError: the trainer cannot be cut short.
+    """
+    own = {item.name for item in fields(stage.trainer.settings)}
+    if "max_steps" not in own:
+        raise UsageError(
+            f"trainer {stage.trainer.component.name!r} has no setting max_steps, so a few steps cannot be asked of it",
+            fix="Run the recipe, and look at its results.",
+        )
+    changed = {name: value for name, value in {**SETTINGS, "max_steps": steps}.items() if name in own}
+    return replace(stage.trainer.settings, **changed)
 
 
 # --- in the child ---------------------------------------------------------------------------------
@@ -178,9 +190,7 @@ def _train(
     stage: StagePlan, roles: Roles, data: Dataset, rows: Sequence[int], steps: int, context: Context
 ) -> list[float]:
     """Train on some rows for some steps; the seconds of each."""
-    own = {item.name for item in fields(stage.trainer.settings)}
-    changed = {name: value for name, value in {**SETTINGS, "max_steps": steps}.items() if name in own}
-    settings = replace(stage.trainer.settings, **changed)
+    settings = shortened(stage, steps)
     picked = Records([data.train.rows[row] for row in rows], [f"row-{place}" for place in range(len(rows))])
     ledger, clock = Ledger(), _Clock()
     ledger.read(len(picked))

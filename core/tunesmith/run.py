@@ -179,7 +179,7 @@ def _stage(
     clean_staging(place)
     kept = reusable(stage, place) if resume else None
     if kept is None and len(run.plan.stages) > 1 and not fresh and not resume:
-        kept = _earlier(folder.path, stage)
+        kept = earlier(folder.path.parent, stage, besides=folder.path)
     if kept is not None:
         recorder.say(f"stage {stage.name}: unchanged, taken from {kept.parent}")
         result = StageResult.read(kept.parent, stage.name)
@@ -222,10 +222,14 @@ def _copy(artifact: Path, place: Path) -> None:
     commit_folder(place / "artifact", build)
 
 
-def _earlier(run: Path, stage: StagePlan) -> Path | None:
-    """The same stage's artifact in another run beside this one, newest first."""
-    places = sorted(run.parent.glob(f"*/stages/{stage.name}"), reverse=True)
-    return next((kept for place in places if place.parents[1] != run and (kept := reusable(stage, place))), None)
+def earlier(runs: Path, stage: StagePlan, besides: Path | None = None) -> Path | None:
+    """The same stage's artifact in a run below `runs`, newest first.
+
+    Args:
+        besides: a run that does not count.
+    """
+    places = sorted(runs.glob(f"*/stages/{stage.name}"), reverse=True)
+    return next((kept for place in places if place.parents[1] != besides and (kept := reusable(stage, place))), None)
 
 
 def _failed(folder: RunFolder, stage: str, error: BaseException, registry: Registry, reporter: Reporter) -> None:

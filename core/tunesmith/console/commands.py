@@ -12,6 +12,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "run": ("run:run", "Run a recipe: train, and measure before and after."),
     "resume": ("resume:resume", "Go on with a run that was stopped or killed."),
     "compare": ("compare:compare", "Train several adapters at an equal budget, or put runs beside each other."),
+    "find-lr": ("find_lr:find_lr", "Find a learning rate in a few steps at rates that rise."),
     "search": ("search:search", "Try values of a recipe's settings, and keep the best."),
     "runs": ("runs:runs", "List runs: how far they are, what they reached."),
     "evaluate": ("evaluate:evaluate", "Measure a finished run again on its held-out rows."),
@@ -37,7 +38,7 @@ GROUPS: dict[str, str] = {
 #: the order and headings of `tunesmith --help`
 SECTIONS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Prepare", ("init", "data check", "data show", "plan")),
-    ("Run", ("run", "resume", "compare", "search", "runs")),
+    ("Run", ("run", "resume", "compare", "find-lr", "search", "runs")),
     ("Use the result", ("evaluate", "chat", "rank", "export", "combine")),
     ("Plugins", tuple(name for name in COMMANDS if name.startswith("plugins "))),
     ("Help", ("doctor", "schema")),
