@@ -123,6 +123,18 @@ def test_a_tenth_of_the_rate_at_the_lowest_loss_is_taken_where_it_is_less() -> N
     assert 10**-2.5 < found.rose < 1e-1
 
 
+def test_a_divergence_does_not_reach_into_the_steps_before_it() -> None:
+    """A wall at 10**-1.95 may be as high as one likes: it is seen where it is, within two steps."""
+
+    def wall(height: float) -> list[float]:
+        return losses(lambda place: valley(min(place, -2.0)) if place < -1.95 else height)
+
+    low, high = (read(rising(LOW, HIGH, N), wall(height), N, diverged=True) for height in (5.0, 1e9))
+    assert low == high
+    assert low.rose is not None
+    assert abs(math.log10(low.rose) + 1.95) < 0.2
+
+
 def test_noise_between_batches_hides_neither_a_fall_nor_makes_one() -> None:
     near, invented = 0, 0
     for seed in range(100):

@@ -228,6 +228,28 @@ def test_trainer_stops_and_resumes_to_the_same_bits(make: Any, context: Context,
         trainer.call({"model": fresh()}, TEXT, settings, other)
 
 
+def test_trainer_follows_the_rate_of_every_step(make: Any, context: Context, tiny_handle: ModelHandle) -> None:
+    trainer = make("trainer")
+    assert trainer.component.rate == "learning_rate"
+    rates: list[float] = []
+
+    class Rates(StopAfter):
+        def progress(self, step: int, total: int, metrics: dict[str, float]) -> None:
+            rates.append(metrics["learning_rate"])
+
+    tiny_handle.model.lm_head.requires_grad_(True)
+    weight = tiny_handle.model.lm_head.weight.clone()
+    factors = [0.0, 0.0, 0.5]
+    for steps in (2, 3):
+        within = context.with_(
+            reporter=Rates(0, StopFlag()), schedule=factors.__getitem__, stage_folder=context.cache / str(steps)
+        )
+        settings = trainer.settings(max_steps=steps, learning_rate=0.01)
+        trainer.call({"model": ModuleAdapted(tiny_handle)}, TEXT, settings, within)
+        assert tiny_handle.model.lm_head.weight.equal(weight) == (steps == 2)
+    assert rates == pytest.approx([0.0, 0.0, 0.0, 0.0, 0.005])
+
+
 def test_exporter_packs_the_artifact(make: Any, context: Context, tmp_path: Path) -> None:
     exporter = make("exporter")
     (tmp_path / "artifact").mkdir()

@@ -78,6 +78,7 @@ class Reading:
     """What a test says.
 
     Args:
+        course: the smoothed loss at each step.
         rate: the one to choose, the lower end of a range that ends at `high`; None where none can be told.
         reason: why no rate can be told, or empty.
         steepest: the rate at which the loss falls fastest.
@@ -86,6 +87,7 @@ class Reading:
         rose: the rate from which on the smoothed loss is above where it began.
     """
 
+    course: tuple[float, ...]
     rate: float | None = None
     high: float | None = None
     reason: str = ""
@@ -101,7 +103,8 @@ def read(rates: Sequence[float], losses: Sequence[float], steps: int, *, diverge
     """Choose a rate, or say why none can be chosen.
 
     Of the rate of the steepest descent of the smoothed loss and a tenth of the rate at its lowest, the less is chosen,
-    and the other one ends the range.
+    and the other one ends the range. A loss that is as far above the start as the lowest is below it counts no higher,
+    so that a divergence does not reach into windows before it.
 
     Args:
         rates, losses: of the steps that were taken, all finite.
@@ -111,17 +114,28 @@ def read(rates: Sequence[float], losses: Sequence[float], steps: int, *, diverge
     half = half_window(steps)
     if len(losses) < 2 * half + 2:
         return Reading(
+            course=tuple(line.loss for line in smoothed(rates, losses, half)),
             reason=f"the loss diverged after {len(losses)} steps, before its course could be told: begin at a lower "
-            "rate, or take more steps"
+            "rate, or take more steps",
         )
     lines = smoothed(rates, losses, half)
     whole = lines[half : len(lines) - half]
-    lowest = min(whole, key=lambda line: line.loss)
-    fall, error = whole[0].loss - lowest.loss, _error(losses[: lowest.middle + half + 1], 2 * half + 1)
-    rose = next((rates[line.middle] for line in lines[lowest.middle :] if line.loss > whole[0].loss), None)
-    seen = Reading(lowest=rates[lowest.middle], lowest_loss=lowest.loss, fall=fall, error=error, rose=rose)
+    start, lowest = whole[0].loss, min(whole, key=lambda line: line.loss)
+    fall, error = start - lowest.loss, _error(losses[: lowest.middle + half + 1], 2 * half + 1)
+    if fall > ERRORS * error:  # else there is nothing that a divergence could hide
+        lines = smoothed(rates, [min(loss, start + fall) for loss in losses], half)
+        whole = lines[half : len(lines) - half]
+        lowest = min(whole, key=lambda line: line.loss)
+    seen = Reading(
+        course=tuple(line.loss for line in lines),
+        lowest=rates[lowest.middle],
+        lowest_loss=lowest.loss,
+        fall=fall,
+        error=error,
+        rose=next((rates[line.middle] for line in lines[lowest.middle :] if line.loss > start), None),
+    )
     if fall <= ERRORS * error:
-        return replace(seen, reason=_flat(fall, error, diverged or rose is not None))
+        return replace(seen, reason=_flat(fall, error, diverged or seen.rose is not None))
     if lowest is whole[-1] and not diverged:
         return replace(seen, reason="the loss still falls at the end of the range: let it end at a higher rate")
     steepest = min((line for line in whole if line.middle <= lowest.middle), key=lambda line: line.slope)

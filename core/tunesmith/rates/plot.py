@@ -5,6 +5,7 @@ The SVG stands alone: colours for light and dark pages are in it, and its text i
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from tunesmith.chart import ticks_of
@@ -48,18 +49,18 @@ def draw(test: RangeTest) -> str:
 
 
 def _drawn(test: RangeTest) -> list[Html]:
-    found, smoothed = test.reading, test.smoothed
+    found, course = test.reading, test.reading.course
     head = "loss of each step (dots), and smoothed (line), over the learning rate"
     parts = [
         element("text", head, x=LEFT, y=22, class_="head"),
         element("text", _marks(test), x=LEFT, y=44, class_="dim"),
     ]
-    if not smoothed:
+    if not course:
         return [*parts, element("text", "no step was taken", x=LEFT, y=TOP + 30, class_="dim")]
     across = Axis(LEFT, WIDTH - RIGHT, test.low, test.high, logarithmic=True)
-    # a divergence would press the rest flat: what lies as far above the start as the lowest below it is cut off
-    start, lowest = smoothed[0], min(smoothed)
-    shown = [loss for loss in test.losses if loss <= start + 2 * (start - lowest)] or list(test.losses)
+    # losses that diverge would press the others flat: those far above the smoothed line are left out
+    top = max(course) + (max(course) - min(course)) / 2 if test.diverged or found.rose else math.inf
+    shown = [*course, *(loss for loss in test.losses if loss <= top)]
     ticks = ticks_of(min(shown), max(shown))
     up = Axis(BOTTOM, TOP, ticks[0], ticks[-1])
     for tick in ticks:
@@ -81,11 +82,7 @@ def _drawn(test: RangeTest) -> list[Html]:
             hover = element("title", f"{loss:.4g} at {rate:.2g}")
             at = {"cx": round(across.place(rate), 1), "cy": round(up.place(loss), 1)}
             parts.append(element("g", hover, element("circle", r=3, class_="one", **at)))
-    line = [
-        f"{across.place(rate):.1f},{up.place(loss):.1f}"
-        for rate, loss in zip(test.rates, smoothed, strict=True)
-        if up.holds(loss)
-    ]
+    line = [f"{across.place(rate):.1f},{up.place(loss):.1f}" for rate, loss in zip(test.rates, course, strict=True)]
     return [*parts, element("polyline", points=" ".join(line))]
 
 

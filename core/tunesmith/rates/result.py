@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.comparison.page import row
-from tunesmith.rates.curve import Reading, half_window, rounded, smoothed
+from tunesmith.rates.curve import Reading, rounded
 from tunesmith.rates.plot import draw
 from tunesmith.store import write_file, write_json
 
@@ -41,15 +41,10 @@ class RangeTest:
     diverged: float | None
     reading: Reading
 
-    @property
-    def smoothed(self) -> list[float]:
-        """The losses without what is particular to single batches."""
-        return [line.loss for line in smoothed(self.rates, self.losses, half_window(self.steps))]
-
     def describe(self) -> dict[str, Any]:
         """The test as JSON-ready data."""
         found = self.reading
-        points = zip(self.rates, self.losses, self.smoothed, strict=True)
+        points = zip(self.rates, self.losses, found.course, strict=True)
         return {
             "folder": str(self.folder),
             "recipe": self.recipe,

@@ -19,7 +19,7 @@ class $Class(Settings):
     max_steps: Annotated[int, Gt(0)] = 100
     """Optimizer steps."""
     learning_rate: Annotated[float, Gt(0)] = 1e-3
-    """Rate of AdamW; constant."""
+    """Rate of AdamW; constant, unless `tunesmith find-lr` varies it."""
     gradient_accumulation_steps: Annotated[int, Gt(0)] = 4
     """Rows a step."""
     max_length: Annotated[int, Gt(1)] = 512
@@ -37,6 +37,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         factory="$module.trainer:train",
         accepts=("text",),
         requires=("torch",),
+        rate="learning_rate",
     )
 '''
 
@@ -67,6 +68,8 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: $Class, contex
         step += 1
         torch.manual_seed(context.seed + step)
         chosen = random.Random(context.seed + step).choices(rows, k=settings.gradient_accumulation_steps)
+        for group in optimizer.param_groups:
+            group["lr"] = settings.learning_rate * (context.schedule(step - 1) if context.schedule else 1.0)
         loss = sum(backward(adapted, ids, len(chosen)) for ids in chosen)
         if not math.isfinite(loss):
             raise NumericalError(f"the loss is {loss} at step {step}", fix="Lower `learning_rate` in [trainer].")
@@ -74,7 +77,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: $Class, contex
         adapted.after_step(step, total)
         optimizer.zero_grad()
         tokens += sum(ids.shape[1] for ids in chosen)
-        context.reporter.progress(step, total, {"loss": loss, "learning_rate": settings.learning_rate})
+        context.reporter.progress(step, total, {"loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]})
         last = step == total or bool(context.stop)
         if last or step % settings.save_steps == 0:
             save(adapted, optimizer, step, context)
