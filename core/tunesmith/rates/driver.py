@@ -102,6 +102,8 @@ class Work:
         held = RunFolder(self.folder)
         held.lock()
         try:
+            for path in self.folder.glob(f"{NAME}.*"):
+                path.unlink()
             heard = Recorder(reporter, self.stage.trainer, self.rates, self.folder / f"{NAME}.jsonl")
             self._train(heard, reporter)
             test = self._found(heard)
