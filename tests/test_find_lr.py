@@ -120,6 +120,7 @@ def test_the_folder_holds_the_recording_the_summary_and_the_picture_and_nothing_
     assert [path.name for path in Path("runs").iterdir()] == ["recipe-find-lr"]
     again = found(find("--json", "--low", "1e-3", "--high", "1e3"))
     assert again == done
+    (folder / ".staging-killed").mkdir()
     assert find(*fault("deaf"))[0] == 69
     assert sorted(path.name for path in folder.iterdir()) == ["find-lr.jsonl", "lock"]  # no summary of other steps
 

@@ -24,6 +24,7 @@ from tunesmith.roles import load_roles
 from tunesmith.run import earlier
 from tunesmith.spec import Settings, Trainer
 from tunesmith.stage import load_data
+from tunesmith.store import STAGING, clean_staging
 
 
 @dataclass
@@ -102,6 +103,7 @@ class Work:
         held = RunFolder(self.folder)
         held.lock()
         try:
+            clean_staging(self.folder)  # of a test that was killed
             for path in self.folder.glob(f"{NAME}.*"):
                 path.unlink()
             heard = Recorder(reporter, self.stage.trainer, self.rates, self.folder / f"{NAME}.jsonl")
@@ -122,7 +124,7 @@ class Work:
             import torch
 
             torch.set_num_threads(plan.run.threads)
-        with tempfile.TemporaryDirectory(prefix="tunesmith-") as place:
+        with tempfile.TemporaryDirectory(prefix=STAGING, dir=self.folder) as place:
             context = Context(
                 seed=(plan.run.seed + plan.run.repetition) % 2**32,
                 repetition=plan.run.repetition,
@@ -234,9 +236,8 @@ def _check_free(place: Path) -> None:
     Raises:
         UsageError: it holds more than a range test.
     """
-    others = (
-        [path.name for path in place.iterdir() if path.name != LOCK and path.stem != NAME] if place.is_dir() else []
-    )
+    names = [path.name for path in place.iterdir()] if place.is_dir() else []
+    others = [name for name in names if name != LOCK and not name.startswith((f"{NAME}.", STAGING))]
     if others:
         raise UsageError(
             f"{place} holds other files: {', '.join(sorted(others)[:3])}",
