@@ -19,7 +19,8 @@ pytestmark = [pytest.mark.run, pytest.mark.fault("R22")]
 
 REGISTRY = Registry.discover()
 TRAINERS = {entry.component.name: entry.component for entry in REGISTRY.entries("trainer")}
-#: Rows by what a trainer takes; a trainer that names none of these is given prompts with completions.
+#: Rows by what a trainer takes, or what the loader makes it of (`NEEDS`); a trainer that names none of these is given
+#: prompts with completions.
 ROWS: dict[str, list[dict[str, Any]]] = {
     "preference": [
         {"prompt": f"{a}+{b}=", "chosen": str(a + b), "rejected": f"no{b}"} for a in range(6) for b in range(4)
@@ -28,6 +29,7 @@ ROWS: dict[str, list[dict[str, Any]]] = {
     "tokens-tags": [{"tokens": [str(a), "+", str(b)], "tags": ["N", "O", "N"]} for a in range(6) for b in range(4)],
     "prompt-completion": [{"prompt": f"{a}+{b}=", "completion": str(a + b)} for a in range(6) for b in range(4)],
 }
+ROWS["unpaired-preference"] = ROWS["preference"]
 SCORE = "def score(prompts, completions, rows):\n    return [float(len(text)) for text in completions]\n"
 ANSWERS = {"max_new_tokens": 4, "reward": "./score.py:score"}
 #: What the small recipe of a trainer needs besides: tables of the recipe.

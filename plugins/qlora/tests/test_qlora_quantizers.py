@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,17 +11,17 @@ from bitsandbytes import functional as bnb
 from bitsandbytes.nn import Linear4bit, Linear8bitLt, Params4bit
 from torch import nn
 
-from tunesmith import Context, MissingError, ModelHandle, RecipeError
+from tunesmith import Context, Labels, MissingError, ModelHandle, RecipeError
 from tunesmith_qlora import FourBitSettings, Int8Settings, Nf4Settings, foresee, quantizers
 from tunesmith_qlora.size import measured
 from tunesmith_transformers.settings import ModelSettings
 from tunesmith_transformers.sources import directory
 
 
-def load(folder, quantizer, settings, context):
+def load(folder, quantizer, settings, context, head="causal-lm"):
     quantization = quantizer(settings, context)
     source = ModelSettings(source=str(folder))
-    return quantization.after_load(directory(source, context, "causal-lm", quantization.load_options))
+    return quantization.after_load(directory(source, context, head, quantization.load_options))
 
 
 @pytest.fixture
@@ -110,6 +111,14 @@ def test_layers_are_skipped_by_name_and_the_head_with_them(tiny_folder, here):
     assert type(handle.model.model.layers[0].self_attn.q_proj) is nn.Linear
     assert type(handle.model.lm_head) is nn.Linear
     assert here.facts["quantization"]["quantized_layers"] == 10
+
+
+@pytest.mark.parametrize("head", ["token-labels", "sequence-labels", "scalar"])  # the first has a bias
+def test_a_new_head_is_not_quantized(tiny_folder, here, head):
+    context = replace(here, labels=Labels(("a", "b", "c")) if head != "scalar" else None)
+    handle = load(tiny_folder, quantizers.nf4, Nf4Settings(), context, head)
+    assert type(handle.model.score) is nn.Linear
+    assert here.facts["quantization"]["quantized_layers"] == 14
 
 
 def test_evaluating_first_leaves_the_weights_and_the_gradients_as_they_are(tiny_folder, here):

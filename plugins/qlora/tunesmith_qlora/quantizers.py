@@ -16,7 +16,7 @@ from tunesmith_qlora.size import measured
 from tunesmith_transformers.loading import choose_device, choose_dtype, quiet
 
 #: What models call their output layers. Transformers leaves them dense by itself only when no other layer is named.
-HEADS = ("lm_head", "embed_out", "output_projection", "score", "classifier")
+HEADS = ("lm_head", "embed_out", "output_projection", "score", "classifier", "pre_classifier")
 
 
 def nf4(settings: Nf4Settings, context: Context) -> Quantization:
@@ -52,7 +52,7 @@ def int8(settings: Int8Settings, context: Context) -> Quantization:
         "quantization_config": BitsAndBytesConfig(
             load_in_8bit=True,
             llm_int8_threshold=settings.threshold,
-            llm_int8_skip_modules=_skipped(settings.skip_modules),
+            llm_int8_skip_modules=_skipped(settings.skip_modules, context),
         ),
         **({} if settings.compute_dtype == "auto" else {"dtype": dtype}),  # else [model] dtype holds
     }
@@ -72,7 +72,7 @@ def _four_bit(name: str, settings: FourBitSettings, context: Context) -> Quantiz
             bnb_4bit_quant_type=name,
             bnb_4bit_use_double_quant=settings.double_quant,
             bnb_4bit_compute_dtype=dtype,
-            llm_int8_skip_modules=_skipped(settings.skip_modules),
+            llm_int8_skip_modules=_skipped(settings.skip_modules, context),
         )
     }
     twice = ", scales quantized too" if settings.double_quant else ""
@@ -131,8 +131,9 @@ def _surroundings(wanted: str, context: Context) -> tuple[str, torch.dtype]:
     return device, dtype
 
 
-def _skipped(modules: tuple[str, ...]) -> list[str] | None:
-    return [*modules, *HEADS] if modules else None
+def _skipped(modules: tuple[str, ...], context: Context) -> list[str] | None:
+    """What stays dense by name; None leaves it to Transformers, which does not know a head with a bias for one."""
+    return [*modules, *HEADS] if modules or context.labels is not None else None
 
 
 def _check(model: Any, name: str, skipped: tuple[str, ...]) -> None:
