@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import math
@@ -59,6 +60,17 @@ def test_the_last_step_of_a_phase_that_ended_early_is_printed(clock: Clock) -> N
     with pytest.raises(ZeroDivisionError):
         fail()
     assert stream.getvalue().splitlines()[-1].startswith("train 2/9 · loss 1.5 · reward 0.25")
+
+
+def test_a_stream_that_cannot_be_written_ends_no_run() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with reporter(Full()) as talk:
+        talk.phase("train")
+        talk.progress(1, 9, {"loss": 2.0})
+        talk.warn("look here")
 
 
 def test_messages_and_warnings_are_lines() -> None:

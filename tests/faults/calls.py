@@ -98,6 +98,11 @@ class Brink:
         """What the last copy wrote to its two streams."""
         return self.output.read_text()
 
+    def failed_to_print(self) -> bool:
+        """Whether the call that was made to fail wrote to a stream of the last copy."""
+        injected = [line for line in self.log.read_text(errors="replace").splitlines() if "(INJECTED)" in line]
+        return any(f"<{self.output}>" in line.split(",")[0] for line in injected)
+
     def counted(self) -> Counter[str]:
         """How often each call is made from here to where a copy ends by itself."""
         self.go("-e", f"trace={','.join(CHANGING)}")

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from typing import Any, TextIO
 
 from tunesmith.console.out import number, seconds, size
@@ -165,4 +165,6 @@ class LineReporter:
         self._pending = False
 
     def _print(self, text: str) -> None:
-        print(clean(text), file=self.stream, flush=True)
+        # A log on a full disk or a pipe that nobody reads ends no run: events.jsonl has what is said, too.
+        with suppress(OSError):
+            print(clean(text), file=self.stream, flush=True)
