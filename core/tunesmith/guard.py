@@ -30,6 +30,32 @@ class Used(Protocol):
     def version(self) -> str: ...
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception, of whatever kind, says that memory has ended."""
+    text = message_of(error).lower()
+    return isinstance(error, MemoryError) or any(sign in text for sign in OUT_OF_MEMORY)
+
+
+def limit_of(error: BaseException, where: str) -> TunesmithError | None:
+    """A limit of the machine as an error that says what to do; None for any other exception."""
+    if isinstance(error, TunesmithError):
+        return None
+    if out_of_memory(error):
+        return MemoryExhausted(
+            f"out of memory in {where}: {message_of(error).partition(chr(10))[0]}",
+            fix="Lower [trainer] batch_size (raise gradient_accumulation_steps to keep the product) or max_length, "
+            "switch on activation_checkpointing, or quantize the base.",
+        )
+    number = errno_of(error)
+    if number in DISK_ERRORS:
+        assert number is not None
+        return DiskError(
+            f"cannot write {getattr(error, 'filename', None) or 'a file'}: {os.strerror(number)}",
+            fix="Free some space, then `tunesmith resume` goes on.",
+        )
+    return None
+
+
 @contextmanager
 def guarded(use: Used) -> Iterator[None]:
     """Turn whatever a component raises into an error that names the plugin.
@@ -48,19 +74,8 @@ def guarded(use: Used) -> Iterator[None]:
         raise
     except BaseException as error:  # SystemExit, and what libraries in other languages raise when they panic
         text = message_of(error)
-        if isinstance(error, MemoryError) or any(sign in text.lower() for sign in OUT_OF_MEMORY):
-            raise MemoryExhausted(
-                f"out of memory in {use.component.kind} {use.component.name!r}: {text.partition(chr(10))[0]}",
-                fix="Lower [trainer] batch_size (raise gradient_accumulation_steps to keep the product) or max_length, "
-                "switch on activation_checkpointing, or quantize the base.",
-            ) from error
-        number = errno_of(error)
-        if number in DISK_ERRORS:
-            assert number is not None
-            raise DiskError(
-                f"cannot write {getattr(error, 'filename', None) or 'a file'}: {os.strerror(number)}",
-                fix="Free some space, then `tunesmith resume` goes on.",
-            ) from error
+        if limit := limit_of(error, f"{use.component.kind} {use.component.name!r}"):
+            raise limit from error
         last = traceback.extract_tb(error.__traceback__)[-1:]
         raise PluginError(
             f"{use.component.kind} {use.component.name!r} of {use.distribution} {use.version} failed: "

@@ -17,16 +17,19 @@ from tunesmith.context import Context, PlainReporter, Reporter, StopFlag
 from tunesmith.errors import DataError, RecipeError, Stopped, TunesmithError
 from tunesmith.estimating import Unknown, check_fits, estimate
 from tunesmith.folder import MANIFEST, RECIPE, RunFolder, check_writable, environment, now
+from tunesmith.guard import limit_of
 from tunesmith.ledger import Ledger
 from tunesmith.plan import Plan, StagePlan, make_plan
 from tunesmith.recipe import Recipe, read
 from tunesmith.recorder import Recorder
 from tunesmith.registry import Registry
+from tunesmith.report import REPORT
 from tunesmith.report import write as write_report
 from tunesmith.stage import RESULT, StageResult, StageRun, reusable, stage_folder
 from tunesmith.store import DIGESTS, clean_staging, commit_folder, write_file, write_json
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+GO_ON = "`tunesmith resume RUN` goes on."
 
 
 @dataclass
@@ -147,17 +150,20 @@ def _execute(
                 current = stage.name
                 run.results[stage.name] = _stage(run, stage, folder, registry, reporter, stop, resume, fresh)
                 folder.write_results({name: result.describe() for name, result in run.results.items()})
-        write_report(folder.path, "done")
-        folder.sync()  # before anything says that the run is done
-        folder.use_reserve()
-        folder.set_state("done")
-        folder.event("done")
+            write_report(folder.path, "done")
+            if stop.signal_number is not None:
+                (folder.path / REPORT).unlink()  # it says that the run is done
+                raise Stopped(stop.signal_number, "stopped in the report; what is committed stays", fix=GO_ON)
+            folder.sync()  # before anything says that the run is done
+            folder.use_reserve()
+            folder.set_state("done")
+            folder.event("done")
     except BaseException as error:
+        if limit := limit_of(error, f"stage {current!r}"):
+            limit.__cause__, error = error, limit
         if isinstance(error, Stopped) and stop.signal_number not in (None, error.signal_number):
             # an observer gave the run up, and a signal had come besides: whoever sent it waits for an answer
-            error = Stopped(
-                stop.signal_number, "stopped; what is committed stays", fix="`tunesmith resume RUN` goes on."
-            )
+            error = Stopped(stop.signal_number, "stopped; what is committed stays", fix=GO_ON)
         _failed(folder, current, error, registry, reporter)
         raise error
     registry.notify("tunesmith_run_finished", reporter.warn, run=run)
@@ -289,9 +295,7 @@ def signals(stop: StopFlag, reporter: Reporter) -> Iterator[None]:
 
     def handler(number: int, frame: FrameType | None) -> None:
         if stop:
-            raise Stopped(
-                number, "stopped at once; the newest checkpoint is safe", fix="`tunesmith resume RUN` goes on."
-            )
+            raise Stopped(number, "stopped at once; the newest checkpoint is safe", fix=GO_ON)
         stop.set(number)
         reporter.say("stopping after this step, and saving (once more to stop at once)")
 

@@ -95,7 +95,7 @@ def test_memory_that_ends_names_the_setting_to_change(
         ("what torch raises for a GPU, in a step", [micro(3, 1), "exhaust"]),
         *amount(
             [
-                ("a limit of the process's memory, in a step", ["step 2", "limit", 0]),
+                ("a limit of the process's memory, in a step", [micro(5, 1), "limit", 0]),
                 ("a limit of the process's memory, when the model is loaded", ["phase load model", "limit", 0]),
                 ("a limit of the process's memory, in the evaluation", ["phase evaluate after", "limit", 0]),
             ],

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith import Context, DataError, ModelHandle
-from tunesmith.guard import OUT_OF_MEMORY
+from tunesmith.guard import out_of_memory
 from tunesmith.labels import LABEL_HEADS, Labels
 from tunesmith.store import sha256_file
 from tunesmith_transformers.claims import COMMIT, HUB, place
@@ -94,7 +94,7 @@ def load(
             if head == "scalar" and heads.head_lacks(model, report["missing_keys"]):
                 heads.draw_scalar(model)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError, StrictDataclassError) as error:
-        if any(sign in str(error).lower() for sign in OUT_OF_MEMORY):
+        if out_of_memory(error):
             raise  # the machine's limit, not the folder's fault
         if "Unrecognized configuration class" in str(error) and head != "causal-lm":
             raise heads.no_class(_architecture(folder), head) from error
@@ -166,7 +166,7 @@ def load_tokenizer(
     except DataError:
         raise
     except Exception as error:  # the parser in Rust raises plain Exception for a file that it does not understand
-        if isinstance(error, (MemoryError, ImportError)):
+        if isinstance(error, ImportError) or out_of_memory(error):
             raise
         raise DataError(
             f"the tokenizer in {folder} cannot be loaded: {type(error).__name__}: {' '.join(str(error).split())}"[:500],
