@@ -93,15 +93,19 @@ def training(save_steps: int) -> tuple[float, float]:
     recipe = {
         "run": {"device": "cpu"},
         "model": {"source": MODEL},
-        "data": {"use": "docstrings", "limit": 200},
+        "data": {"use": "jsonl", "path": "rows.jsonl"},
         "adapter": {"use": "lora", "rank": 8},
         "trainer": {"use": "sft", "max_steps": STEPS, "save_steps": save_steps, "batch_size": 1, "max_length": 32},
     }
     registry = Registry.discover()
     durable.commit_folder = timed
     try:
-        with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-            done = start(make_plan(Recipe(recipe), registry), registry, SilentReporter(), base=Path(folder))
+        with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+            folder = Path(place)
+            lines = (json.dumps({"prompt": f"{n} and {n} make", "completion": f" {2 * n}."}) for n in range(200))
+            (folder / "rows.jsonl").write_text("\n".join(lines))
+            planned = make_plan(Recipe(recipe, folder / "recipe.toml"), registry)
+            done = start(planned, registry, SilentReporter(), base=folder)
     finally:
         durable.commit_folder = commit
     return done.results["main"].training["seconds"], spent

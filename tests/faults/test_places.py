@@ -17,18 +17,24 @@ from faults.battery import Recorder, amount
 pytestmark = [pytest.mark.run, pytest.mark.fault("R6")]
 
 
-def planned(recipe: Path) -> tuple[int, str, float]:
-    """`tunesmith plan` in a process of its own: its exit code, what it said, and the seconds of processor it took."""
+def planned(recipe: Path, compiled: Path) -> tuple[int, str, float]:
+    """`tunesmith plan` in a process of its own: its exit code, what it said, and the seconds of processor it took.
+
+    Args:
+        compiled: where Python keeps the modules that it has compiled, as it does where Tunesmith is installed.
+    """
     command = [Path(sys.executable).with_name("tunesmith"), "plan", recipe]
+    kept = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(compiled), "PYTHONPROFILEIMPORTTIME": "1"}
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPROFILEIMPORTTIME": "1"})
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **kept})
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return done.returncode, done.stderr, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def test_a_folder_that_cannot_be_used_is_refused_by_the_plan(
-    house: Any, fault: Recorder, mounted: Callable[[str], Path]
+    house: Any, fault: Recorder, mounted: Callable[[str], Path], tmp_path: Path
 ) -> None:
+    planned(house.recipe(), tmp_path / "compiled")
     file = house.write("file", "text")
     link = house.folder / "link"
     link.symlink_to(house.folder / "nowhere")
@@ -45,7 +51,7 @@ def test_a_folder_that_cannot_be_used_is_refused_by_the_plan(
     for what, (key, place, _) in cases.items():
         with fault("R6", what).trial(str(place)):
             recipe = house.recipe({key: str(place)})
-            code, said, seconds = planned(recipe)
+            code, said, seconds = planned(recipe, tmp_path / "compiled")
             error = said.partition("error: ")[2]
             assert code in (65, 74, 78), f"exit {code}: {said[-2000:]}"
             assert str(place) in error, error

@@ -16,8 +16,6 @@ from tunesmith.folder import MANIFEST, RunFolder
 from tunesmith.plan import Plan, StagePlan, make_plan
 from tunesmith.recipe import Recipe, read
 from tunesmith.registry import Registry
-from tunesmith.run import reopen
-from tunesmith.stage import stage_folder
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe, a TOML file.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder.", show_default=False)]
@@ -52,6 +50,8 @@ def plan_of(options: Options, path: Path, sets: Sequence[str] | None) -> tuple[P
 
 def plan_of_run(options: Options, path: Path) -> tuple[Plan, Registry, RunFolder]:
     """The plan of an existing run, as the plugins that are installed now understand it."""
+    from tunesmith.run import reopen  # with all that a run needs, which a plan does not
+
     folder, recipe = reopen(path)
     registry = options.registry(recipe.plugin_files)
     return make_plan(recipe, registry), registry, folder
@@ -85,6 +85,8 @@ def plugin_files_of(path: Path) -> list[Path]:
 
     if is_artifact(path) and (named := read_card(path).get("plugin_files")):
         return Recipe({"plugins": named}, path / CARD).plugin_files
+    from tunesmith.run import reopen
+
     for place in (path.absolute(), *path.absolute().parents[:3]):
         if (place / MANIFEST).is_file():
             return reopen(place)[1].plugin_files
@@ -122,6 +124,8 @@ def artifact_of(path: Path, stage: str | None = None) -> Path:
     names = [described["name"] for described in folder.manifest.get("plan", {}).get("stages", [])]
     if stage is not None and stage not in names:
         raise UsageError(f"there is no stage {stage!r}", fix=f"Stages: {', '.join(names)}.")
+    from tunesmith.stage import stage_folder
+
     places = [stage_folder(path, name) / "artifact" for name in ([stage] if stage else reversed(names))]
     for place in places:
         if is_artifact(place):
