@@ -183,6 +183,19 @@ def test_a_run_leaves_everything_it_promises(bench: Bench) -> None:
     assert card["fingerprint"] == run.plan.stages[0].fingerprint
 
 
+def test_a_run_says_who_holds_another_one_of_its_recipe(bench: Bench) -> None:
+    other = RunFolder.create(bench.runs, "a")
+    RunFolder.create(bench.runs, "ab")  # of another recipe
+    bench.start(SINGLE)
+    said = [text for text in bench.heard.lines if "is held by process" in text]
+    other.release()
+    assert len(said) == 1
+    assert said[0].startswith(f"a-001 is held by process {os.getpid()} on ")
+    assert said[0].endswith("; this run is a-002")
+    assert bench.start(SINGLE).folder.name == "a-003"
+    assert sum("is held by process" in text for text in bench.heard.lines) == 1
+
+
 def test_events_tell_the_parts_in_order(bench: Bench) -> None:
     bench.start()
     events = lines(bench.run() / "events.jsonl")

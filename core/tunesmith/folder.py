@@ -127,8 +127,7 @@ class RunFolder:
         if elsewhere:
             file.close()
             raise LockedError(
-                f"run {self.path.name} is held by process {holder.get('pid', '?')} on {holder.get('host', '?')} "
-                f"since {holder.get('start', '?')}",
+                f"run {self.path.name} is {_held(holder)}",
                 where=str(self.path),
                 fix="Wait for it to end. If that machine is gone for good, remove the file `lock` in the run folder.",
             )
@@ -158,6 +157,13 @@ class RunFolder:
             except BlockingIOError:
                 return holder or {"pid": "?"}
             return holder if holder.get("host") not in (None, socket.gethostname()) else {}
+
+    def in_use_beside(self) -> list[str]:
+        """The runs of the same name that are held now, each with its holder, as a sentence says it."""
+        stem = self.path.name.rpartition("-")[0]
+        runs = sorted(p for p in self.path.parent.glob(f"{stem}-*") if re.fullmatch(r"\d+", p.name[len(stem) + 1 :]))
+        held = ((run.name, RunFolder(run).holder()) for run in runs if run != self.path)
+        return [f"{name} is {_held(holder)}" for name, holder in held if holder]
 
     # --- state --------------------------------------------------------------------------------
     @property
@@ -307,6 +313,11 @@ def environment() -> dict[str, Any]:
 def _keeps(line: str, stage: str, step: int) -> bool:
     record = _parsed(line)
     return bool(record) and (record.get("stage") != stage or record.get("step", 0) <= step)
+
+
+def _held(holder: Mapping[str, Any]) -> str:
+    who, where, since = (holder.get(key, "?") for key in ("pid", "host", "start"))
+    return f"held by process {who} on {where} since {since}"
 
 
 def _parsed(text: str) -> dict[str, Any]:

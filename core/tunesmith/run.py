@@ -69,7 +69,10 @@ def start(
                 **({"trusted_code": list(registry.trusted_code)} if registry.trusted_code else {}),
             }
         )
-        return _execute(plan, registry, reporter or PlainReporter(), folder, resume=False, fresh=fresh)
+        reporter = reporter or PlainReporter()
+        for held in folder.in_use_beside():
+            reporter.say(f"{held}; this run is {folder.path.name}")
+        return _execute(plan, registry, reporter, folder, resume=False, fresh=fresh)
     finally:
         folder.release()
 
