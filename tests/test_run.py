@@ -686,6 +686,8 @@ def test_unchanged_stages_are_taken_from_an_earlier_run(bench: Bench) -> None:
     assert kept.after == first.results["first"].after, "measures are kept with the artifact"
     assert damage(kept.artifact) == []
     assert any("first: unchanged, taken from" in line for line in bench.heard.lines)
+    ledgers = [(run.folder / "stages" / "first" / "ledger.jsonl").read_text() for run in (first, second)]
+    assert ledgers[0] == ledgers[1]
     results = json.loads((bench.run(2) / "results.json").read_text())
     assert results["first"]["after"] == first.results["first"].describe()["after"]
 

@@ -11,6 +11,7 @@ from typing import Any
 from tunesmith.errors import DataError
 from tunesmith.store import write_file
 
+LEDGER = "ledger.jsonl"
 SHOWN = 5  # rows named in an error or a listing
 
 

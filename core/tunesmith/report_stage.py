@@ -8,7 +8,7 @@ from typing import Any
 
 from tunesmith.chart import bar_chart, line_chart
 from tunesmith.heatmap import heatmap
-from tunesmith.ledger import SHOWN
+from tunesmith.ledger import LEDGER, SHOWN
 from tunesmith.markup import Html, element, joined, pairs, table
 from tunesmith.store import parse_json
 from tunesmith.verdict import in_words, short
@@ -228,7 +228,7 @@ def _ledger(ledger: Mapping[str, Any], place: Path) -> Html:
     if not ledger:
         return Html("")
     counts = [(name, f"{ledger[key]:,}") for name, key in FATES.items() if key in ledger]
-    entries = lines_of(place / "ledger.jsonl")
+    entries = lines_of(place / LEDGER)
     rows = []
     for fate in ("dropped", "truncated"):
         for reason, count in ledger.get(f"{fate}_reasons", {}).items():

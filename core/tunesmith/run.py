@@ -18,7 +18,7 @@ from tunesmith.errors import DataError, RecipeError, Stopped, TunesmithError
 from tunesmith.estimating import Unknown, check_fits, estimate
 from tunesmith.folder import MANIFEST, RECIPE, RunFolder, check_writable, environment, now
 from tunesmith.guard import limit_of
-from tunesmith.ledger import Ledger
+from tunesmith.ledger import LEDGER, Ledger
 from tunesmith.plan import Plan, StagePlan, make_plan
 from tunesmith.recipe import Recipe, read
 from tunesmith.recorder import Recorder
@@ -222,13 +222,15 @@ def _stage(
 
 
 def _copy(artifact: Path, place: Path) -> None:
-    """Copy an artifact into a stage's folder; a copy that is cut short is none."""
+    """Copy an artifact, and what became of its rows, into a stage's folder; a copy that is cut short is none."""
 
     def build(folder: Path) -> None:
         shutil.copytree(artifact, folder, dirs_exist_ok=True)
         (folder / DIGESTS).unlink()
 
     commit_folder(place / "artifact", build)
+    if (ledger := artifact.parent / LEDGER).is_file():
+        write_file(place / LEDGER, ledger.read_text(encoding="utf-8"))
 
 
 def earlier(runs: Path, stage: StagePlan, besides: Path | None = None) -> Path | None:

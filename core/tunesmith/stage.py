@@ -21,6 +21,7 @@ from tunesmith.guard import guarded, seed_everything, wrong_type
 from tunesmith.held_out import HeldOut, digest_of, held_out, measurable
 from tunesmith.held_out import evaluate as evaluate
 from tunesmith.labels import LABEL_HEADS, check_labels
+from tunesmith.ledger import LEDGER
 from tunesmith.memory import peak_memory
 from tunesmith.oversight import untouched
 from tunesmith.paired import compare_measures
@@ -106,7 +107,7 @@ class StageRun:
         main = roles.main
         self.result.before = self._evaluated_before(roles, data)
         result = self._timed("train", lambda: self._train(roles.models, data))
-        self.context.ledger.save(self.place / "ledger.jsonl")
+        self.context.ledger.save(self.place / LEDGER)
         self.result.ledger = self.context.ledger.summary()
         self.result.facts = dict(self.context.facts)
         if result.stopped is not None:
