@@ -147,6 +147,12 @@ def changed(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
     return write(folder)
 
 
+def test_a_trainer_that_supervises_no_tokens_has_no_share_of_them(folder: Path) -> None:
+    text = text_of(changed(folder, lambda result: result["facts"]["tokens"].pop("supervised_tokens")))
+    assert "supervised tokens" not in text
+    assert "tokens a second 500" in text
+
+
 def test_it_says_what_the_run_was_and_came_to(folder: Path) -> None:
     path = write(folder)
     assert path == folder / REPORT

@@ -122,8 +122,8 @@ def _figures(result: Mapping[str, Any]) -> Html:
     if memory := result.get("memory"):
         of = "" if memory["of"] == "process" else f" on {memory['of']}"
         figures["peak memory"] = f"{memory['bytes'] / 2**20:,.0f} MiB{of}"
-    if isinstance(tokens, Mapping) and tokens.get("tokens"):
-        wanted, total = tokens.get("supervised_tokens", 0), tokens["tokens"]
+    if isinstance(tokens, Mapping) and tokens.get("tokens") and "supervised_tokens" in tokens:
+        wanted, total = tokens["supervised_tokens"], tokens["tokens"]
         figures["supervised tokens"] = f"{wanted:,} of {total:,} ({wanted / total:.1%})"
     return pairs(figures.items())
 
