@@ -74,10 +74,7 @@ class RunFolder:
         check_writable(base)
         with _no_folder(base):
             base.mkdir(parents=True, exist_ok=True)
-            taken = [
-                int(m.group(1)) for p in base.iterdir() if (m := re.fullmatch(re.escape(safe) + r"-(\d+)", p.name))
-            ]
-            number = max(taken, default=0) + 1
+            number = max((taken for taken, _ in _numbered(base, safe)), default=0) + 1
             while True:
                 path = base / f"{safe}-{number:03d}"
                 try:
@@ -161,8 +158,8 @@ class RunFolder:
     def in_use_beside(self) -> list[str]:
         """The runs of the same name that are held now, each with its holder, as a sentence says it."""
         stem = self.path.name.rpartition("-")[0]
-        runs = sorted(p for p in self.path.parent.glob(f"{stem}-*") if re.fullmatch(r"\d+", p.name[len(stem) + 1 :]))
-        held = ((run.name, RunFolder(run).holder()) for run in runs if run != self.path)
+        others = [path for _, path in sorted(_numbered(self.path.parent, stem)) if path != self.path]
+        held = ((path.name, RunFolder(path).holder()) for path in others)
         return [f"{name} is {_held(holder)}" for name, holder in held if holder]
 
     # --- state --------------------------------------------------------------------------------
@@ -313,6 +310,12 @@ def environment() -> dict[str, Any]:
 def _keeps(line: str, stage: str, step: int) -> bool:
     record = _parsed(line)
     return bool(record) and (record.get("stage") != stage or record.get("step", 0) <= step)
+
+
+def _numbered(base: Path, name: str) -> list[tuple[int, Path]]:
+    """The folders `NAME-001`, `NAME-002`, ... below `base`, each with its number."""
+    found = ((re.fullmatch(re.escape(name) + r"-(\d+)", path.name), path) for path in base.iterdir())
+    return [(int(match.group(1)), path) for match, path in found if match]
 
 
 def _held(holder: Mapping[str, Any]) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
+from tunesmith import findings
 from tunesmith.comparison.figures import cells, heads, in_words
 from tunesmith.comparison.plot import draw
 from tunesmith.comparison.result import Comparison
-from tunesmith.store import write_file, write_json
+from tunesmith.findings import row
 
 NAME = "comparison"
 
@@ -18,9 +17,7 @@ def write(comparison: Comparison) -> None:
     Raises:
         DiskError: they cannot be written.
     """
-    write_json(comparison.folder / f"{NAME}.json", comparison.describe())
-    write_file(comparison.folder / f"{NAME}.md", markdown(comparison))
-    write_file(comparison.folder / f"{NAME}.svg", draw(comparison))
+    findings.write(comparison.folder, NAME, comparison.describe(), markdown(comparison), draw(comparison))
 
 
 def markdown(comparison: Comparison) -> str:
@@ -31,15 +28,6 @@ def markdown(comparison: Comparison) -> str:
     lines.extend(row(texts) for texts in found)
     lines.extend(["", f"![the same as a plot]({NAME}.svg)", "", _machine(comparison), ""])
     return "\n".join(lines)
-
-
-def row(texts: list[str]) -> str:
-    """One line of a Markdown table; what a cell holds is text."""
-    return f"| {' | '.join(_escaped(text) for text in texts)} |"
-
-
-def _escaped(text: str) -> str:
-    return re.sub(r"([|<>`*_\\])", r"\\\1", " ".join(text.split()))
 
 
 def _machine(comparison: Comparison) -> str:

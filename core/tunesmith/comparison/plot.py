@@ -12,27 +12,14 @@ from typing import Any
 from tunesmith.comparison.axis import Axis, linear_axis, log_axis
 from tunesmith.comparison.figures import counted, outcome, short, signed, size
 from tunesmith.comparison.result import Comparison, Method
-from tunesmith.markup import Html, element, joined
+from tunesmith.findings import picture
+from tunesmith.markup import Html, element
 
 ROW, TOP, BOTTOM = 26, 64, 34  # units of the SVG's coordinates
 NAMES = 215
 LETTERS, LETTERS_OF_ERROR = 26, 110
 #: Of each panel: the width of its axis, and that of the figures behind it.
 QUALITY, TRAINED, MEMORY, SECONDS, SIZE, ABILITY = (250, 95), (150, 80), (120, 85), (110, 75), (130, 105), (200, 65)
-STYLE = """
-svg { font: 13px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
-.page { fill: #ffffff; } .stripe { fill: #f5f6f8; } text { fill: #1f2328; } .dim { fill: #59636e; }
-.head { font-weight: 600; } .failed { fill: #b3261e; } .tick { font-size: 11px; fill: #59636e; }
-line { stroke: #d3d8de; stroke-width: 1; } line.bar { stroke: #0b63c9; stroke-width: 2; opacity: .45; }
-line.base { stroke: #59636e; stroke-dasharray: 4 3; } .mark { fill: #0b63c9; }
-.mark.base { fill: #ffffff; stroke: #59636e; stroke-width: 2; }
-@media (prefers-color-scheme: dark) {
-  .page { fill: #14171c; } .stripe { fill: #1b1f26; } text { fill: #e6e9ee; } .dim, .tick { fill: #9aa4b0; }
-  .failed { fill: #ff8a80; } line { stroke: #333a44; } line.bar, .mark { stroke: #6cb0ff; } .mark { fill: #6cb0ff; }
-  .mark.base { fill: #14171c; stroke: #9aa4b0; } line.base { stroke: #9aa4b0; }
-}
-"""
-
 Figure = Callable[[Method], Mapping[str, Any] | None]
 
 
@@ -41,7 +28,7 @@ def draw(comparison: Comparison) -> str:
     done, undone = comparison.done, comparison.undone
     panels, width = _panels(comparison)
     height = TOP + ROW * (len(done) + len(undone)) + BOTTOM
-    body = [element("rect", class_="page", width=width, height=height)]
+    body: list[Html] = []
     for index in range(0, len(done) + len(undone), 2):
         body.append(element("rect", class_="stripe", x=0, y=TOP + index * ROW, width=width, height=ROW))
     for index, method in enumerate((*done, *undone)):
@@ -54,18 +41,7 @@ def draw(comparison: Comparison) -> str:
             )
     body.extend(panels)
     said = f"{comparison.measure} of {len(done) - 1} methods and the base model, with what each costs"
-    drawing = element(
-        "svg",
-        element("title", said),
-        element("style", Html(STYLE)),
-        joined(body),
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {width} {height}",
-        width=width,
-        height=height,
-        role="img",
-    )
-    return f"{drawing}\n"
+    return picture(said, width, height, body)
 
 
 def _panels(comparison: Comparison) -> tuple[list[Html], int]:

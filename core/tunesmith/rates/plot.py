@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from tunesmith.chart import ticks_of
 from tunesmith.comparison.axis import Axis
-from tunesmith.comparison.plot import STYLE
-from tunesmith.markup import Html, element, joined
+from tunesmith.findings import picture
+from tunesmith.markup import Html, element
 
 if TYPE_CHECKING:
     from tunesmith.rates.result import RangeTest
@@ -33,19 +33,7 @@ def draw(test: RangeTest) -> str:
     """The whole SVG."""
     found = test.reading
     said = f"a learning rate of {found.rate:g}" if found.rate else f"no learning rate: {found.reason}"
-    drawing = element(
-        "svg",
-        element("title", f"Range test: {said}"),
-        element("style", Html(STYLE + OWN)),
-        element("rect", class_="page", width=WIDTH, height=HEIGHT),
-        joined(_drawn(test)),
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {HEIGHT}",
-        width=WIDTH,
-        height=HEIGHT,
-        role="img",
-    )
-    return f"{drawing}\n"
+    return picture(f"Range test: {said}", WIDTH, HEIGHT, _drawn(test), OWN)
 
 
 def _drawn(test: RangeTest) -> list[Html]:

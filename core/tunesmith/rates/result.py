@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith.comparison.page import row
+from tunesmith import findings
+from tunesmith.findings import row
 from tunesmith.rates.curve import Reading, rounded
 from tunesmith.rates.plot import draw
-from tunesmith.store import write_file, write_json
 
 NAME = "find-lr"
 TENTH = "a tenth of the rate at the lowest loss"
@@ -97,9 +97,7 @@ def write(test: RangeTest) -> None:
     Raises:
         DiskError: they cannot be written.
     """
-    write_json(test.folder / f"{NAME}.json", test.describe())
-    write_file(test.folder / f"{NAME}.md", markdown(test))
-    write_file(test.folder / f"{NAME}.svg", draw(test))
+    findings.write(test.folder, NAME, test.describe(), markdown(test), draw(test))
 
 
 def markdown(test: RangeTest) -> str:

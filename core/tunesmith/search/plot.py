@@ -9,8 +9,8 @@ import math
 from typing import TYPE_CHECKING
 
 from tunesmith.chart import ticks_of
-from tunesmith.comparison.plot import STYLE
-from tunesmith.markup import Html, element, joined
+from tunesmith.findings import picture
+from tunesmith.markup import Html, element
 
 if TYPE_CHECKING:
     from tunesmith.search.result import Search
@@ -33,19 +33,7 @@ def draw(search: Search) -> str:
     height = TOP + PLOT + GAP + (ROW * len(bars) + 40 if bars else 0)
     best = search.best
     said = f"{len(search.trials)} trials" + (f", the best {search.measure} {best.value:.4g}" if best else "")
-    body = [element("rect", class_="page", width=WIDTH, height=height), *_history(search), *_importances(bars)]
-    drawing = element(
-        "svg",
-        element("title", said),
-        element("style", Html(STYLE + OWN)),
-        joined(body),
-        xmlns="http://www.w3.org/2000/svg",
-        viewBox=f"0 0 {WIDTH} {height}",
-        width=WIDTH,
-        height=height,
-        role="img",
-    )
-    return f"{drawing}\n"
+    return picture(said, WIDTH, height, [*_history(search), *_importances(bars)], OWN)
 
 
 def _history(search: Search) -> list[Html]:

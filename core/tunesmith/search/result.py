@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tunesmith.comparison.page import row
+from tunesmith import findings
+from tunesmith.findings import row
 from tunesmith.search.plot import draw
 from tunesmith.search.study import Outcome
-from tunesmith.store import write_file, write_json
 
 NAME = "search"
 
@@ -78,9 +78,7 @@ def write(search: Search) -> None:
     Raises:
         DiskError: they cannot be written.
     """
-    write_json(search.folder / f"{NAME}.json", search.describe())
-    write_file(search.folder / f"{NAME}.md", markdown(search))
-    write_file(search.folder / f"{NAME}.svg", draw(search))
+    findings.write(search.folder, NAME, search.describe(), markdown(search), draw(search))
 
 
 def markdown(search: Search) -> str:

@@ -100,6 +100,10 @@ class Answers:
         texts = [decoded(ids, self.ends, self.policy.handle.tokenizer) for ids in answers]
         return self.rewards(prompts, answers, texts)
 
+    def ended(self, answers: Sequence[Sequence[int]]) -> list[bool]:
+        """Whether each answer has an end token."""
+        return [ids[-1] in self.ends for ids in answers]
+
     def counted(self, given: torch.Tensor, ended: torch.Tensor) -> torch.Tensor:
         """The scores that are learned from: `missing_eos_reward` where an answer has no end token.
 
@@ -130,7 +134,7 @@ class Answers:
             places,
             inputs,
             mask=torch.arange(int(lengths.max())) < lengths[:, None],
-            ended=torch.tensor([ids[-1] in self.ends for ids in answers]),
+            ended=torch.tensor(self.ended(answers)),
             tokens=sum(len(row.ids) for row in rows),
         )
 

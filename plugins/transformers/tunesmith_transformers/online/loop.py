@@ -210,7 +210,8 @@ class Loop(ABC, Generic[Micro]):
 
     def _watch(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], step: int) -> bool:
         """Count answers without an end, say once that they are many; whether it is time to give up."""
-        without = [prompt.row for prompt, ids in zip(prompts, answers, strict=True) if ids[-1] not in self.answers.ends]
+        ended = self.answers.ended(answers)
+        without = [prompt.row for prompt, has_end in zip(prompts, ended, strict=True) if not has_end]
         share = len(without) / len(answers)
         self.unended.update(without)
         self.endless = self.endless + 1 if share == 1.0 else 0
