@@ -54,11 +54,18 @@ def test_the_parts_of_an_adapter() -> None:
         "optimizer": 640,
         "activations": 5000,
         "logits": 1000,
+        "held back": 0,
         "checkpoint": 100,
     }
     assert made.peak == 7000 + 6600 + 320 + 640 + 6000
     assert made.phase == "training step"
     assert (made.step_seconds, made.seconds) == (2.0, 20.0)
+
+
+def test_what_the_c_library_holds_back_comes_on_top_of_the_activations() -> None:
+    made = combined(SIZES, None, LORA, WORK, SPEED, held_back=0.8)
+    assert made.parts["held back"] == 4000
+    assert made.peak == 7000 + 6600 + 320 + 640 + 6000 + 4000
 
 
 def test_gradients_take_the_place_of_activations() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
 
-from tunesmith.memory import peak_memory
+from tunesmith.memory import keeps_freed, peak_memory
 
 SIZE = 2**27
 PROGRAM = f"""
@@ -22,6 +23,45 @@ print(subprocess.run([sys.executable, "-c", child], capture_output=True, text=Tr
 del held
 print(before, peak_resident(), peak_memory("cpu"))
 """
+
+FREED = """
+from tunesmith.memory import resident, trim
+del [bytearray(2**23)][0]  # from here on glibc takes blocks of up to 8 MiB from its heap
+before = resident()
+blocks, kept = [], []
+for _ in range(200):
+    blocks.append(bytearray(b"x" * 2**20))
+    kept.append(bytearray(50_000))
+del blocks
+held = resident() - before
+print(held, trim(), resident() - before)
+"""
+
+
+@pytest.mark.skipif(not keeps_freed(), reason="the C library is not glibc as it is by default")
+def test_glibc_holds_freed_blocks_back_until_it_is_asked() -> None:
+    """The lumps that are kept lie between the blocks that are freed, as activations and what is made of them do."""
+
+    def held(**environment: str) -> list[str]:
+        command = [sys.executable, "-c", FREED]
+        found = subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+        return found.stdout.split()
+
+    before, trimmed, after = held()
+    assert int(before) > 2**27
+    assert trimmed == "True"
+    assert int(after) < 2**25
+    assert int(held(MALLOC_MMAP_THRESHOLD_="262144")[0]) < 2**25
+
+
+def test_what_the_environment_sets_of_it_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "confstr", lambda name: "glibc 2.36")
+    assert keeps_freed()
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.mmap_threshold=262144")
+    assert not keeps_freed()
+    monkeypatch.delenv("GLIBC_TUNABLES")
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "262144")
+    assert not keeps_freed()
 
 
 def test_the_peak_is_the_process_s_own_and_stays() -> None:

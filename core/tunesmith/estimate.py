@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 ASSUMED_TOKENS = 512  # of a row, where no row has been looked at
+#: What glibc holds back of freed blocks, as a share of the activations between which they lie (docs/decisions/0022).
+HELD_BACK = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,11 +219,15 @@ def combined(
     speed: Speed | None,
     notes: Sequence[str] = (),
     assumed: bool = False,
+    held_back: float = 0.0,
 ) -> Estimate:
     """Put together what the components told.
 
     In a training step the activations are largest before the backward pass and the gradients after it, so that the
     larger of the two counts, and not their sum. A checkpoint is written when both are gone.
+
+    Args:
+        held_back: share of the activations that the C library holds on top of them.
     """
     per = sizes.bytes_per_parameter
     kept = [
@@ -239,11 +245,13 @@ def combined(
         "optimizer": round(trained.parameters * work.optimizer),
         "activations": work.activations,
         "logits": work.logits,
+        "held back": round(work.activations * held_back),
         "checkpoint": work.saving,
     }
     held = sum(parts[name] for name in ("process", "weights", "adapter", "optimizer"))
+    in_step = sum(parts[name] for name in ("activations", "logits", "held back"))
     phases = {
-        "training step": held + max(parts["activations"] + parts["logits"], parts["gradients"]),
+        "training step": held + max(in_step, parts["gradients"]),
         "checkpoint": held + parts["checkpoint"],
     }
     phase = max(phases, key=lambda name: phases[name])

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from tunesmith.context import Context
 from tunesmith.errors import MemoryExhausted
-from tunesmith.estimate import Estimate, Lengths, Packed, Sizes, Speed, Trained, Work, combined
+from tunesmith.estimate import HELD_BACK, Estimate, Lengths, Packed, Sizes, Speed, Trained, Work, combined
 from tunesmith.folder import parsed_file
 from tunesmith.guard import guarded, wrong_type
-from tunesmith.memory import available, expected
+from tunesmith.memory import available, expected, keeps_freed
 from tunesmith.plan import Plan, RolePlan, StagePlan, Use
 from tunesmith.probe import Probe
 from tunesmith.speed import known
@@ -79,7 +79,8 @@ def estimate(
         notes.append("time, and memory of the process itself, are not known before `--probe` has measured this machine")
     if len(stage.roles) > 1:
         notes.append("the other models of this stage are not in the estimate")
-    return combined(sizes, packed, trained, work, speed, notes, assumed=lengths.assumed)
+    held_back = HELD_BACK if speed and speed.process and keeps_freed() else 0.0
+    return combined(sizes, packed, trained, work, speed, notes, assumed=lengths.assumed, held_back=held_back)
 
 
 def counted(found: Probe, sizes: Sizes) -> Trained:
@@ -176,7 +177,7 @@ def check_fits(made: Estimate, stage: StagePlan, plan: Plan, margin: float = MAR
 def _advice(made: Estimate, stage: StagePlan) -> str:
     """The settings that shrink the largest part."""
     parts = made.parts
-    rows = 0 if made.assumed else parts["activations"] + parts["logits"]
+    rows = 0 if made.assumed else parts["activations"] + parts["logits"] + parts["held back"]
     moving = parts["gradients"] + parts["optimizer"] + parts["checkpoint"]
     settings = stage.trainer.settings
     advice = []
@@ -187,6 +188,8 @@ def _advice(made: Estimate, stage: StagePlan) -> str:
         advice.append("lower max_length")
         if getattr(settings, "activation_checkpointing", True) is False:
             advice.append("set activation_checkpointing = true")
+        if parts["held back"]:
+            advice.append("start the command with MALLOC_MMAP_THRESHOLD_=262144 before it, which lets freed memory go")
     if moving >= max(rows, parts["weights"]):
         advice.append('train less: an adapter such as "lora" in [adapter], or a lower rank')
     if parts["weights"] >= max(rows, moving) or not advice:

@@ -54,6 +54,30 @@ def forget_peak() -> bool:
     return True
 
 
+def keeps_freed() -> bool:
+    """Whether the C library is glibc as it is, which keeps freed blocks of tensors in pieces between those in use.
+
+    `MALLOC_MMAP_THRESHOLD_` in the environment, or the same in `GLIBC_TUNABLES`, lets them go back at once
+    (docs/decisions/0022).
+    """
+    if "MALLOC_MMAP_THRESHOLD_" in os.environ or "mmap_threshold" in os.environ.get("GLIBC_TUNABLES", ""):
+        return False
+    try:
+        return bool(os.confstr("CS_GNU_LIBC_VERSION"))
+    except (AttributeError, ValueError, OSError):
+        return False
+
+
+def trim() -> bool:
+    """Give what the C library has free back to the system, once; False where it cannot."""
+    import ctypes
+
+    try:
+        return bool(ctypes.CDLL(None).malloc_trim(0))
+    except (OSError, AttributeError, TypeError):  # another C library has no such call
+        return False
+
+
 def available(device: str) -> tuple[int, str] | None:
     """Bytes that a run may take on this machine, and what sets that bound; None where the system does not tell.
 

@@ -19,6 +19,7 @@ from tunesmith.dense import sizes
 from tunesmith.errors import PluginError, TunesmithError
 from tunesmith.guard import guarded
 from tunesmith.labels import LABEL_HEADS, Labels, labels_of
+from tunesmith.memory import trim
 from tunesmith.plan import RolePlan, StagePlan, Use
 from tunesmith.records import Dataset
 from tunesmith.registry import Registry
@@ -78,6 +79,7 @@ def load_roles(
                 if roles.models[name] is roles.main:
                     roles.counts = counts
                 roles.models[name].check_data(data)
+    trim()  # reading and quantizing leave much behind
     return roles
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +19,8 @@ from tunesmith_qlora import FourBitSettings, Int8Settings, Nf4Settings, foresee,
 from tunesmith_qlora.size import measured
 from tunesmith_transformers.settings import ModelSettings
 from tunesmith_transformers.sources import directory
+
+MAPS = Path("/proc/self/maps")
 
 
 def load(folder, quantizer, settings, context, head="causal-lm"):
@@ -104,6 +109,23 @@ def test_linear_layers_are_quantized_and_the_base_keeps_its_digest(tiny_folder, 
     assert facts["parameters"] == sum(p.numel() for p in dense.model.parameters())
     assert any(f"{facts['bits_a_parameter']:.3f} bits a parameter" in note for note in handle.notes)
     assert any("float32 on cpu" in note for note in handle.notes)
+
+
+@pytest.mark.skipif(not MAPS.exists(), reason="the system does not tell which files are mapped")
+@pytest.mark.parametrize(
+    ("quantizer", "settings"), [(quantizers.nf4, Nf4Settings()), (quantizers.int8, Int8Settings())]
+)
+def test_the_file_of_the_dense_weights_is_not_kept_in_memory(tiny_folder, here, tmp_path, quantizer, settings):
+    """A tensor that still stands in the mapped file would keep all of it, the dense layers too."""
+    folder = Path(shutil.copytree(tiny_folder, tmp_path / "own"))
+    dense = directory(ModelSettings(source=str(folder)), here, "causal-lm", {})
+    assert str(folder) in MAPS.read_text()  # what is not quantized is read where it stands
+    del dense
+    gc.collect()
+    handle = load(folder, quantizer, settings, here)
+    gc.collect()
+    assert str(folder) not in MAPS.read_text()
+    assert handle.model.get_input_embeddings().weight.isfinite().all()
 
 
 def test_layers_are_skipped_by_name_and_the_head_with_them(tiny_folder, here):

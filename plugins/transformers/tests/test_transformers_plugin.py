@@ -88,6 +88,21 @@ def test_an_optimizer_goes_through_files_unchanged(tmp_path, kind):
     assert torch.equal(weight, copy)
 
 
+def test_tensors_are_written_from_where_they_stand(tmp_path, monkeypatch):
+    """Only views and second names of a tensor are copied: a checkpoint of everything takes no second optimizer."""
+    whole = torch.arange(12.0).reshape(3, 4)
+    own = {"whole": whole, "tied": whole, "row": whole[1], "turned": whole.T, "bfloat16": whole.bfloat16()}
+    given = {}
+    save_file = checkpoint.save_file
+    monkeypatch.setattr(
+        checkpoint, "save_file", lambda tensors, path: given.update(tensors) or save_file(tensors, path)
+    )
+    checkpoint.write_tensors(tmp_path / "t.safetensors", own)
+    assert [name for name in own if given[name].data_ptr() == own[name].data_ptr()] == ["whole", "bfloat16"]
+    found = checkpoint.read_tensors(tmp_path / "t.safetensors")
+    assert all(torch.equal(found[name], own[name]) for name in own)
+
+
 def test_random_generators_go_through_files_unchanged(tmp_path):
     random.seed(1), np.random.seed(2), torch.manual_seed(3)
     random.gauss(0, 1), np.random.randn(), torch.randn(1)

@@ -22,8 +22,16 @@ TRAINER_STATE = "trainer_state.json"  # the name that transformers.Trainer looks
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Save tensors by name; views are copied, because safetensors refuses shared storage."""
-    own = {name: tensor.detach().to("cpu").contiguous().clone() for name, tensor in tensors.items()}
+    """Save tensors by name; views and second names of a tensor are copied: safetensors refuses shared storage."""
+    own: dict[str, torch.Tensor] = {}
+    places: set[int] = set()
+    for name, given in tensors.items():
+        tensor = given.detach().to("cpu").contiguous()
+        storage = tensor.untyped_storage()
+        if storage.nbytes() != tensor.nbytes or storage.data_ptr() in places:
+            tensor = tensor.clone()
+        places.add(storage.data_ptr())
+        own[name] = tensor
     save_file(own, str(path))
 
 

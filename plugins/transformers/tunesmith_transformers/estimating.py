@@ -65,7 +65,6 @@ def work(settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths: Le
     outputs = longest.supervised if sizes.outputs > 1 else longest.rows
     logits: float = 2 * outputs * sizes.outputs * 4
     logits += sizes.outputs * sizes.hidden * per if trained.head else 0
-    state = trained.parameters * optimizer_bytes(settings)
     mean = padded / passes / batch / sides if passes else 0.0  # tokens of a padded row
     again = 2 if settings.activation_checkpointing else 1
     in_blocks: float = (2 * again + 2 + (2 if trained.base_weights else 0)) * sizes.in_blocks
@@ -85,7 +84,7 @@ def work(settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths: Le
         optimizer=optimizer_bytes(settings),
         activations=round(tokens * kept * per),
         logits=round(logits),
-        saving=round(2 * state),
+        saving=0,  # a checkpoint is written from the tensors themselves
         flops=padded * in_blocks + supervised * of_head,
         moved=moved * per,
         passes=(1 + again) * passes,

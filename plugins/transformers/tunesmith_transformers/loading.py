@@ -16,7 +16,7 @@ from tunesmith.labels import LABEL_HEADS, Labels
 from tunesmith.store import sha256_file
 from tunesmith_transformers.claims import COMMIT, HUB, place
 from tunesmith_transformers.pooled import chosen_pooling
-from tunesmith_transformers.quantized import check_trainable, keep_layout
+from tunesmith_transformers.quantized import check_trainable, keep_layout, leave_file
 from tunesmith_transformers.screen import left_out, own_code, screened
 from tunesmith_transformers.settings import ModelSettings
 from tunesmith_transformers.template import shield
@@ -109,6 +109,7 @@ def load(
     _check_whole(model, head, (*report["missing_keys"], *_names(report["mismatched_keys"])), folder)
     if "device_map" in options:
         keep_layout(model)
+        leave_file(model)
     elif device != "cpu":
         model.to(torch.device(device))
     model.config.use_cache = True

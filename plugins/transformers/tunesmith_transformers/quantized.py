@@ -143,6 +143,16 @@ def own_adapter(model: Any) -> Iterator[None]:
                 parameter.data = data
 
 
+def leave_file(model: Any) -> None:
+    """Copy what was not quantized out of the file of the weights, so that the file is not mapped any longer.
+
+    One tensor that still stands in it keeps the whole file in memory, the dense weights of quantized layers included.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        if tensor.device.type == "cpu" and tensor.is_floating_point():
+            tensor.data = tensor.data.clone()
+
+
 def keep_layout(model: Any) -> None:
     """Keep bitsandbytes from packing 4-bit weights anew in the first evaluation on a CPU with bfloat16 units.
 
