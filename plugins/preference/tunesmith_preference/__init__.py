@@ -43,6 +43,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_preference.check:dpo",
+        estimate="tunesmith_transformers.estimating:compared_pairs",
     )
     yield Trainer(
         name="ipo",
@@ -57,6 +58,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
+        estimate="tunesmith_transformers.estimating:compared_pairs",
     )
     yield Trainer(
         name="kto",
@@ -85,6 +87,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
+        estimate="tunesmith_transformers.estimating:pairs",
     )
     yield Trainer(
         name="cpo",
@@ -99,6 +102,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
+        estimate="tunesmith_transformers.estimating:pairs",
     )
     yield Trainer(
         name="simpo",
@@ -113,6 +117,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_transformers.optimizers:check",
+        estimate="tunesmith_transformers.estimating:pairs",
     )
 
 

@@ -152,6 +152,24 @@ def test_checkpointing_keeps_the_input_of_each_block_and_the_rest_of_one(tiny_ha
     assert saving.flops > 1.25 * plain.flops
 
 
+def test_a_pair_is_two_rows_and_a_reference_one_forward_pass_more(tiny_handle):
+    """A row of a trainer on pairs has the tokens of both answers, as its preview shows them."""
+    sizes = estimating.sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
+    told = lora_estimate(LoraSettings(rank=4), sizes)
+    both = Lengths(tokens=[96, 96], supervised=[16, 16])
+    single = estimating.work(TrainingSettings(batch_size=4), sizes, told, Lengths(tokens=[48] * 4, supervised=[8] * 4))
+    pairs = estimating.pairs(TrainingSettings(batch_size=2), sizes, told, both)
+    assert (pairs.longest.rows, pairs.longest.tokens, pairs.longest.supervised) == (4, 48, 32)
+    assert (pairs.activations, pairs.logits, pairs.flops) == (single.activations, single.logits, single.flops)
+    compared = estimating.compared_pairs(TrainingSettings(batch_size=2), sizes, told, both)
+    attention = sizes.layers * 4 * 48 * sizes.heads * sizes.head_size
+    a_token = 2 * (sizes.in_blocks + told.added) + attention
+    assert compared.flops - pairs.flops == pytest.approx(4 * 48 * a_token + 32 * 2 * sizes.outputs * sizes.hidden)
+    assert (compared.activations, compared.passes) == (pairs.activations, pairs.passes + 1)
+    guessed = Lengths.of_nothing(50)
+    assert estimating.pairs(TrainingSettings(batch_size=2), sizes, told, guessed).longest.tokens == 50
+
+
 @pytest.mark.parametrize(("count", "batch", "accumulated", "epochs"), [(10, 4, 1, 1), (10, 2, 3, 2), (7, 8, 1, 1.5)])
 def test_steps_are_counted_as_the_trainer_counts_them(count, batch, accumulated, epochs, tmp_path):
     from torch.utils.data import Dataset as TorchDataset

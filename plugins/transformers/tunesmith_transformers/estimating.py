@@ -43,15 +43,32 @@ def training(settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths
 
 
 def pairs(settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths: Lengths) -> Work:
-    """Two answers a row."""
-    return work(settings, sizes, trained, lengths, sides=2)
+    """Two answers a row, a sequence each with the prompt: `lengths` are those of both together."""
+    return work(settings, sizes, trained, _sides(lengths), sides=2)
 
 
-def work(settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths: Lengths, sides: int = 1) -> Work:
+def compared_pairs(settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths: Lengths) -> Work:
+    """`pairs`, and a reference model's pass over the same rows in each step, unless it was computed before."""
+    forwards = 0 if getattr(settings, "precompute_reference", False) else 1
+    return work(settings, sizes, trained, _sides(lengths), sides=2, forwards=forwards)
+
+
+def _sides(lengths: Lengths) -> Lengths:
+    """Half of each row; where no row was looked at, each side is as long as is assumed."""
+    if lengths.assumed:
+        return lengths
+    tokens, supervised = ([-(-count // 2) for count in counts] for counts in (lengths.tokens, lengths.supervised))
+    return Lengths(tokens=tokens, supervised=supervised)
+
+
+def work(
+    settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths: Lengths, sides: int = 1, forwards: int = 0
+) -> Work:
     """What a trainer on the durable base does.
 
     Args:
         sides: sequences of a row, each as long as the row.
+        forwards: further passes over the same rows that need no gradient.
     """
     batch, accumulated = settings.batch_size, settings.gradient_accumulation_steps
     longest = longest_batch(lengths, batch, sides)
@@ -67,14 +84,15 @@ def work(settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths: Le
     logits += sizes.outputs * sizes.hidden * per if trained.head else 0
     mean = padded / passes / batch / sides if passes else 0.0  # tokens of a padded row
     again = 2 if settings.activation_checkpointing else 1
-    in_blocks: float = (2 * again + 2 + (2 if trained.base_weights else 0)) * sizes.in_blocks
-    in_blocks += (4 * again + 10) * mean * attention * sizes.layers + (2 * again + 4) * trained.added
-    of_head = (6 if trained.head else 4) * sizes.outputs * sizes.hidden
+    ahead = again + forwards  # forward passes
+    in_blocks: float = (2 * ahead + 2 + (2 if trained.base_weights else 0)) * sizes.in_blocks
+    in_blocks += (4 * ahead + 10) * mean * attention * sizes.layers + (2 * ahead + 4) * trained.added
+    of_head = (2 * forwards + (6 if trained.head else 4)) * sizes.outputs * sizes.hidden
     moved = (
         padded
         * sizes.layers
         * (MOVED_HIDDEN * sizes.hidden + MOVED_INTERMEDIATE * sizes.intermediate + trained.moved)
-        * (1.3 if settings.activation_checkpointing else 1)
+        * (1 + 0.3 * (ahead - 1))
     )
     moved += supervised * sizes.outputs * MOVED_LOGITS + trained.parameters * UPDATED
     return Work(
@@ -87,7 +105,7 @@ def work(settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths: Le
         saving=0,  # a checkpoint is written from the tensors themselves
         flops=padded * in_blocks + supervised * of_head,
         moved=moved * per,
-        passes=(1 + again) * passes,
+        passes=(1 + ahead) * passes,
     )
 
 
