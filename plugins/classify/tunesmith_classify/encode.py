@@ -6,12 +6,16 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tunesmith import Column, Context, DataError, Labels, Ledger, ModelHandle, Records
 from tunesmith.labels import names_of
+from tunesmith_classify.settings import TagSettings
+from tunesmith_transformers import token_cache, token_rows
 from tunesmith_transformers.batching import column_tensors
 from tunesmith_transformers.tokens import IGNORED, Unusable, column_values
 
@@ -85,6 +89,45 @@ def encode(
             ledger.truncate(name, f"cut at max_length = {max_length}")
         found.append(Example(name, tuple(ids), tuple(target), column_values(row, columns or {}), count))
     return found
+
+
+def encode_kept(
+    records: Records,
+    record_type: str,
+    handle: ModelHandle,
+    index: Mapping[str, int],
+    settings: TagSettings,
+    limit: int | None,
+    context: Context,
+) -> list[Example]:
+    """Encode training rows as `encode` does; out of the cache where they are there.
+
+    Args:
+        limit: longest row, in tokens.
+
+    Raises:
+        DataError: as `encode`.
+        DiskError: the tokens can be written nowhere.
+    """
+    weight = settings.sample_weight
+    options: dict[str, Any] = {"max_length": limit, "overlong": settings.overlong, "weight": weight}
+
+    def write(path: Path, ledger: Ledger) -> None:
+        found = encode(records, record_type, handle.tokenizer, index, ledger=ledger, **options)
+        token_rows.write_lists(path, ((item.row, item.ids, item.target) for item in found))
+
+    own = {"tunesmith-classify": version("tunesmith-classify")}
+    about = {"type": record_type, "options": options, "labels": list(index), "plugin": own}
+    keep = settings.token_cache
+    rows = token_cache.remembered(
+        records, handle.tokenizer, context, about, write=write, read=token_rows.TokenRows, keep=keep
+    )
+    kept = list(rows.lists())
+    columns = handle.columns
+    values = token_rows.values_of(
+        records, (name for name, _, _ in kept), lambda row: (column_values(row, columns), _count(row, weight))
+    )
+    return [Example(*row, *own_values) for row, own_values in zip(kept, values, strict=True)]
 
 
 def held_out(

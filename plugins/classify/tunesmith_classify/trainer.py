@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from tunesmith import Adapted, Context, DataError, Dataset, Labels, RecipeError, TrainResult
-from tunesmith_classify.encode import COUNTS, TAGS, Collator, encode, facts
+from tunesmith_classify.encode import COUNTS, TAGS, Collator, encode_kept, facts
 from tunesmith_classify.features import FeatureCollator, features, only_head_moves
 from tunesmith_classify.losses import (
     class_weights,
@@ -120,17 +120,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: TagSettings, c
     _check(labels, data, settings)
     check_head_trained(adapted)
     config, limit = prepare(adapted, settings, context, settings.disable_dropout)
-    examples = encode(
-        data.train,
-        data.type,
-        handle.tokenizer,
-        labels.index,
-        max_length=limit,
-        overlong=settings.overlong,
-        ledger=context.ledger,
-        columns=handle.columns,
-        weight=settings.sample_weight,
-    )
+    examples = encode_kept(data.train, data.type, handle, labels.index, settings, limit, context)
     context.check_rows()
     context.facts["tokens"] = facts(examples)
     context.ledger.trained = len(examples)

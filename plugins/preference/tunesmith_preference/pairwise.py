@@ -13,10 +13,11 @@ from tunesmith_preference.losses import Answers
 from tunesmith_preference.objectives import Objective
 from tunesmith_preference.reference import Reference, known, limit_of, reference_of
 from tunesmith_preference.settings import PreferenceSettings
+from tunesmith_transformers import token_cache
 from tunesmith_transformers.batching import Rows
 from tunesmith_transformers.durable import Durable
 from tunesmith_transformers.mean_trainer import MeanTrainer, prepare
-from tunesmith_transformers.pairs import Pair, check_pairs, collate_pairs, encode_pairs
+from tunesmith_transformers.pairs import Pair, check_pairs, collate_pairs
 from tunesmith_transformers.supervised import summed, token_losses
 from tunesmith_transformers.tokens import IGNORED
 
@@ -147,13 +148,14 @@ def train(
     """
     policy = models["policy"]
     tokenizer = policy.handle.tokenizer
-    pairs = encode_pairs(
+    pairs = token_cache.encode_pairs(
         data.train,
         tokenizer,
+        context,
         max_length=limit_of(models, settings),
         overlong=settings.overlong,
-        ledger=context.ledger,
         columns=policy.handle.columns,
+        keep=settings.token_cache,
     )
     check_pairs(pairs, tokenizer, context)
     config, _ = prepare(policy, settings, context, settings.disable_dropout)

@@ -12,11 +12,12 @@ from tunesmith import Adapted, Context, DataError, Dataset, Ledger, TrainResult
 from tunesmith_preference import losses
 from tunesmith_preference.reference import Reference, known, limit_of, reference_of
 from tunesmith_preference.settings import KtoSettings
+from tunesmith_transformers import token_cache
 from tunesmith_transformers.batching import Rows, collate
 from tunesmith_transformers.durable import Durable
 from tunesmith_transformers.mean_trainer import MeanTrainer, prepare
 from tunesmith_transformers.supervised import answer_logps
-from tunesmith_transformers.tokens import Encoded, contract, encode
+from tunesmith_transformers.tokens import Encoded, contract
 
 DRIFT = "drift_"  # prefix of a batch's tensors that belong to the mismatched answers
 LOSSES = {"kto": losses.kto, "apo_zero_unpaired": losses.apo_zero_unpaired}
@@ -112,17 +113,18 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
     policy = models["policy"]
     tokenizer = policy.handle.tokenizer
     limit = limit_of(models, settings)
-    encoded = encode(
+    found = token_cache.encode(
         data.train,
         "prompt-completion",
         tokenizer,
+        context,
         max_length=limit,
         overlong=settings.overlong,
-        ledger=context.ledger,
         columns=policy.handle.columns,
+        keep=settings.token_cache,
     )
     labels = {name: bool(row["label"]) for name, row in data.train}
-    encoded = without_contradictions(encoded, labels, limit, context.ledger)
+    encoded = without_contradictions(list(found), labels, limit, context.ledger)
     context.check_rows()
     context.facts["tokens"] = facts = contract(encoded, tokenizer)
     context.ledger.trained = len(encoded)

@@ -11,11 +11,12 @@ from torch.nn.functional import logsigmoid
 
 from tunesmith import Adapted, Context, Dataset, TrainResult
 from tunesmith_reward.settings import RewardSettings
+from tunesmith_transformers import token_cache
 from tunesmith_transformers.batching import Rows
 from tunesmith_transformers.durable import Durable
 from tunesmith_transformers.heads import check_head_trained, scores
 from tunesmith_transformers.mean_trainer import MeanTrainer, prepare
-from tunesmith_transformers.pairs import Pair, check_pairs, collate_pairs, encode_pairs, margins
+from tunesmith_transformers.pairs import Pair, check_pairs, collate_pairs, margins
 
 
 @dataclass(frozen=True)
@@ -91,13 +92,14 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: RewardSettings
     handle = adapted.handle
     check_head_trained(adapted)
     config, limit = prepare(adapted, settings, context, settings.disable_dropout)
-    pairs = encode_pairs(
+    pairs = token_cache.encode_pairs(
         data.train,
         handle.tokenizer,
+        context,
         max_length=limit,
         overlong=settings.overlong,
-        ledger=context.ledger,
         columns=handle.columns,
+        keep=settings.token_cache,
     )
     check_pairs(pairs, handle.tokenizer, context)
     if settings.margin_scale:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from tunesmith import Role, Trainer, hookimpl
 from tunesmith_transformers.settings import TrainingSettings
@@ -17,8 +16,6 @@ class SftSettings(TrainingSettings):
     packing: bool = False
     """Put several rows into one sequence of up to `max_length` tokens, without attention across rows; `batch_size` then
     counts sequences. A row's loss stays what it is."""
-    token_cache: Literal["auto", "always", "never"] = "auto"
-    """Keep tokenized rows in the cache folder, by their content; auto does for 1,000 rows or more."""
 
 
 @hookimpl

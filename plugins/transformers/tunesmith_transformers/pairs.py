@@ -72,7 +72,7 @@ def encode_pairs(
             cut = [fitted(ids, supervised, max_length, overlong) for ids, supervised in sides]
             if cut[0][0] == cut[1][0]:
                 raise Unusable(f"chosen and rejected are identical after the cut at max_length = {max_length}")
-            margin = _margin(row)
+            margin = margin_of(row)
         except Unusable as error:
             ledger.drop(name, str(error))
             continue
@@ -173,7 +173,12 @@ def _whole(row: Mapping[str, Any], side: str, tokenizer: Any) -> tuple[list[int]
     return encode_row({"prompt": row["prompt"], "completion": row[side]}, "prompt-completion", tokenizer)
 
 
-def _margin(row: Mapping[str, Any]) -> float | None:
+def margin_of(row: Mapping[str, Any]) -> float | None:
+    """How much better the chosen answer of a row is; None where the row does not say.
+
+    Raises:
+        Unusable: it is no finite number.
+    """
     value = row.get(MARGIN)
     if value is None:
         return None

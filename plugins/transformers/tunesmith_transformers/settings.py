@@ -110,6 +110,8 @@ class TrainingSettings(EvaluationSettings):
     """Longest row, in tokens; None takes what the model takes."""
     overlong: Literal["truncate", "drop"] = "truncate"
     """What becomes of longer rows; both are counted in the ledger."""
+    token_cache: Literal["auto", "always", "never"] = "auto"
+    """Keep tokenized rows in the cache folder, by their content; auto does for 1,000 rows or more."""
     group_by_length: bool = True
     """Batches hold rows of like length, which saves computing on padding."""
     activation_checkpointing: bool = False

@@ -14,13 +14,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from tunesmith import Column, Context, Ledger, Records
 from tunesmith.store import DIGESTS, damage, digests_of
-from tunesmith_transformers import token_rows, tokens
+from tunesmith_transformers import pairs, token_rows, tokens
+from tunesmith_transformers.pairs import Pair
 from tunesmith_transformers.token_rows import TokenRows
 
 ROWS, LEDGER = "rows.arrow", "ledger.json"
@@ -29,6 +31,9 @@ KEPT = 8  # entries; those used longest ago go
 LIBRARIES = ("tunesmith", "tunesmith-transformers", "transformers", "tokenizers")
 
 Keep = Literal["auto", "always", "never"]
+
+
+Read = TypeVar("Read")
 
 
 def encode(
@@ -51,38 +56,111 @@ def encode(
         DataError: as `tokens.encode`.
         DiskError: the tokens can be written nowhere.
     """
-    options = {"max_length": max_length, "overlong": overlong}
-    ledger = Ledger()
+    options: dict[str, Any] = {"max_length": max_length, "overlong": overlong}
 
-    def build(folder: Path) -> None:
-        ledger.entries.clear()
-        rows = tokens.encoded(records, record_type, tokenizer, ledger=ledger, **options)  # type: ignore[arg-type]
-        token_rows.write(folder / ROWS, rows)
-        entries = [[entry.row, entry.fate, entry.reason] for entry in ledger.entries]
-        (folder / LEDGER).write_text(json.dumps(entries), encoding="ascii")
+    def write(path: Path, ledger: Ledger) -> None:
+        token_rows.write(path, tokens.encoded(records, record_type, tokenizer, ledger=ledger, **options))
 
-    place = None
-    if keep == "always" or (keep == "auto" and len(records) >= WORTH_KEEPING):
-        place = context.cache / "tokens" / key(records, record_type, tokenizer, options)
-        if _usable(place):
-            context.reporter.say(f"tokens: those of {len(records)} rows are in the cache, unchanged")
-        elif not _kept(place, build, context):
-            place = None
-    rows, entries = _opened(place) if place else _passing(build)
-    for row, fate, reason in entries:
-        (context.ledger.drop if fate == "dropped" else context.ledger.truncate)(row, reason)
+    about = {"type": record_type, "options": options}
+    rows = remembered(records, tokenizer, context, about, write=write, read=TokenRows, keep=keep)
     if columns:
         names = (item.row for item in rows)
         rows.columns = token_rows.values_of(records, names, lambda row: tokens.column_values(row, columns))
     return rows
 
 
-def key(records: Records, record_type: str, tokenizer: Any, options: Mapping[str, Any]) -> str:
+def encode_pairs(
+    records: Records,
+    tokenizer: Any,
+    context: Context,
+    *,
+    max_length: int | None = None,
+    overlong: str = "truncate",
+    columns: Mapping[str, Column] | None = None,
+    keep: Keep = "auto",
+) -> list[Pair]:
+    """Encode pairs as `pairs.encode_pairs` does; out of the cache where they are there.
+
+    Raises:
+        DataError: as `pairs.encode_pairs`.
+        DiskError: the tokens can be written nowhere.
+    """
+    options: dict[str, Any] = {"max_length": max_length, "overlong": overlong}
+
+    def write(path: Path, ledger: Ledger) -> None:
+        found = pairs.encode_pairs(records, tokenizer, ledger=ledger, **options)
+        token_rows.write(path, (side for pair in found for side in (pair.chosen, pair.rejected)))
+
+    about = {"type": "preference", "options": options}
+    sides = iter(remembered(records, tokenizer, context, about, write=write, read=TokenRows, keep=keep))
+    kept = list(zip(sides, sides, strict=True))
+    names = (chosen.row for chosen, _ in kept)
+    values = token_rows.values_of(
+        records, names, lambda row: (tokens.column_values(row, columns or {}), pairs.margin_of(row))
+    )
+    return [
+        Pair(chosen.row, replace(chosen, columns=own), replace(rejected, columns=own), margin)
+        for (chosen, rejected), (own, margin) in zip(kept, values, strict=True)
+    ]
+
+
+def remembered(
+    records: Records,
+    tokenizer: Any,
+    context: Context,
+    about: Mapping[str, Any],
+    *,
+    write: Callable[[Path, Ledger], None],
+    read: Callable[[Path], Read],
+    keep: Keep = "auto",
+) -> Read:
+    """What `read` makes of the file that `write` made of some rows, now or when the same were tokenized before.
+
+    What was written to the ledger then is written to it again.
+
+    Args:
+        about: whatever decides the tokens beside rows, tokenizer and the libraries of this plugin.
+        write: makes the file, and notes in a ledger what became of rows that it dropped or cut.
+        read: opens the file, which may be gone afterwards.
+        keep: whether to keep it in the cache; `auto` does from 1,000 rows on.
+
+    Raises:
+        DiskError: the tokens can be written nowhere.
+    """
+    ledger = Ledger()
+
+    def build(folder: Path) -> None:
+        ledger.entries.clear()
+        write(folder / ROWS, ledger)
+        entries = [[entry.row, entry.fate, entry.reason] for entry in ledger.entries]
+        (folder / LEDGER).write_text(json.dumps(entries), encoding="ascii")
+
+    def opened(folder: Path) -> tuple[Read, list[Any]]:
+        return read(folder / ROWS), json.loads((folder / LEDGER).read_text(encoding="ascii"))
+
+    place = None
+    if keep == "always" or (keep == "auto" and len(records) >= WORTH_KEEPING):
+        place = context.cache / "tokens" / key(records, tokenizer, about)
+        if _usable(place):
+            context.reporter.say(f"tokens: those of {len(records)} rows are in the cache, unchanged")
+        elif not _kept(place, build, context):
+            place = None
+    if place:
+        found, entries = opened(place)
+    else:  # in a file that is gone when it is open
+        with tempfile.TemporaryDirectory(prefix="tunesmith-tokens-") as folder:
+            build(Path(folder))
+            found, entries = opened(Path(folder))
+    for row, fate, reason in entries:
+        (context.ledger.drop if fate == "dropped" else context.ledger.truncate)(row, reason)
+    return found
+
+
+def key(records: Records, tokenizer: Any, about: Mapping[str, Any]) -> str:
     """A digest of everything that decides the tokens, in hex."""
     digest = hashlib.sha256()
     about = {
-        "type": record_type,
-        "options": dict(options),
+        **about,
         "libraries": {name: version(name) for name in LIBRARIES},
         "tokenizer": _tokenizer(tokenizer),
     }
@@ -139,14 +217,3 @@ def _forget(folder: Path) -> None:
     entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
     for path in entries[:-KEPT]:
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _passing(build: Callable[[Path], None]) -> tuple[TokenRows, list[Any]]:
-    """The rows in a file that is gone with them."""
-    with tempfile.TemporaryDirectory(prefix="tunesmith-tokens-") as folder:
-        build(Path(folder))
-        return _opened(Path(folder))
-
-
-def _opened(place: Path) -> tuple[TokenRows, list[Any]]:
-    return TokenRows(place / ROWS), json.loads((place / LEDGER).read_text(encoding="ascii"))

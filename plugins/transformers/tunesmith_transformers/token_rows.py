@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 from tunesmith import Records
 from tunesmith_transformers.tokens import IGNORED, Encoded
 
 BATCH = 256  # rows of a record batch
 
+Row = TypeVar("Row")
+Value = TypeVar("Value")
+
 
 def write(path: Path, rows: Iterable[Encoded]) -> int:
     """Write rows as an Arrow stream with the columns `row`, `input_ids`, `labels`; returns how many."""
+    return write_lists(path, ((item.row, item.ids, item.labels) for item in rows))
+
+
+def write_lists(path: Path, rows: Iterable[tuple[str, Sequence[int], Sequence[int]]]) -> int:
+    """Write each row's name, tokens and labels, which need not be one a token; returns how many."""
     import pyarrow as pa
 
     schema = pa.schema([("row", pa.binary()), ("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))])
@@ -21,9 +29,9 @@ def write(path: Path, rows: Iterable[Encoded]) -> int:
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         for batch in _batches(rows):
             columns = {
-                "row": [item.row.encode("utf-8", "surrogatepass") for item in batch],
-                "input_ids": [list(item.ids) for item in batch],
-                "labels": [item.labels for item in batch],
+                "row": [name.encode("utf-8", "surrogatepass") for name, _, _ in batch],
+                "input_ids": [list(ids) for _, ids, _ in batch],
+                "labels": [list(labels) for _, _, labels in batch],
             }
             writer.write_batch(pa.record_batch(columns, schema=schema))
             count += len(batch)
@@ -75,16 +83,22 @@ class TokenRows(Sequence[Encoded]):
 
         return pc.list_value_length(self.table.column("input_ids")).to_pylist()
 
+    def lists(self) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+        """Name, tokens and labels of each row, as `write_lists` took them."""
+        for batch in self.table.to_batches(max_chunksize=BATCH):
+            for row in batch.to_pylist():
+                yield row["row"].decode("utf-8", "surrogatepass"), tuple(row["input_ids"]), tuple(row["labels"])
+
     def _encoded(self, index: int, row: Mapping[str, Any]) -> Encoded:
         supervised = tuple(label != IGNORED for label in row["labels"])
         name = row["row"].decode("utf-8", "surrogatepass")
         return Encoded(name, tuple(row["input_ids"]), supervised, self.columns[index] if self.columns else {})
 
 
-def values_of(records: Records, kept: Iterable[str], read: Any) -> list[Mapping[str, int]]:
+def values_of(records: Records, kept: Iterable[str], read: Callable[[Mapping[str, Any]], Value]) -> list[Value]:
     """What `read` makes of each row that was kept; both come in one order, and some rows were dropped."""
     wanted = iter(kept)
-    found: list[Mapping[str, int]] = []
+    found: list[Value] = []
     name = next(wanted, None)
     for row_name, row in records:
         if row_name == name:
@@ -93,8 +107,8 @@ def values_of(records: Records, kept: Iterable[str], read: Any) -> list[Mapping[
     return found
 
 
-def _batches(rows: Iterable[Encoded]) -> Iterator[list[Encoded]]:
-    batch: list[Encoded] = []
+def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    batch: list[Row] = []
     for row in rows:
         batch.append(row)
         if len(batch) == BATCH:
