@@ -148,7 +148,10 @@ def test_a_search_goes_on_with_more_trials_and_knows_its_space(search: Callable[
 
 def test_a_trial_that_was_interrupted_is_gone_on_with(search: Callable[..., Output], tmp_path: Path) -> None:
     (tmp_path / "once").touch()
-    assert search("--set", "trainer.fault=signal")[0] == 130
+    code, _, err = search("--set", "trainer.fault=signal")
+    assert code == 130
+    assert "The same command goes on" in err
+    assert "tunesmith resume" not in err
     done = found(search("--json", "--set", "trainer.fault=signal"))
     assert [trial["outcome"] for trial in done["trials"]] == ["pruned", "done", "pruned", "done", "done"]
     assert done["trials"][0]["run"].endswith("trial-0001-001")

@@ -130,7 +130,8 @@ class Work:
             say(str(pruned))
             self._note(trial, {"value": self.watched.shown})
             study.tell(trial.number, "pruned", self.watched.last)
-        except Stopped:
+        except Stopped as stopped:
+            stopped.fix = "The same command goes on with this trial."  # not `resume`, which knows of no search
             raise
         except TunesmithError as error:
             say(f"failed: {error}")
