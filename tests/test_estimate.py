@@ -66,6 +66,9 @@ def test_what_the_c_library_holds_back_comes_on_top_of_the_activations() -> None
     made = combined(SIZES, None, LORA, WORK, SPEED, held_back=0.8)
     assert made.parts["held back"] == 4000
     assert made.peak == 7000 + 6600 + 320 + 640 + 6000 + 4000
+    full = Trained(modules={"all": 1650}, added=0, base_weights=True)
+    assert combined(SIZES, None, full, WORK, SPEED, held_back=0.8).parts["held back"] == 4 * 1650
+    assert combined(SIZES, None, full, WORK, SPEED).parts["held back"] == 0
 
 
 def test_gradients_take_the_place_of_activations() -> None:

@@ -227,7 +227,8 @@ def combined(
     larger of the two counts, and not their sum. A checkpoint is written when both are gone.
 
     Args:
-        held_back: share of the activations that the C library holds on top of them.
+        held_back: share of the activations that the C library holds on top of them where an adapter stands beside
+            layers; where the layers themselves are trained it is the freed gradients, unless this is 0.
     """
     per = sizes.bytes_per_parameter
     kept = [
@@ -245,7 +246,7 @@ def combined(
         "optimizer": round(trained.parameters * work.optimizer),
         "activations": work.activations,
         "logits": work.logits,
-        "held back": round(work.activations * held_back),
+        "held back": _held_back(work, trained, gradients, held_back),
         "checkpoint": work.saving,
     }
     held = sum(parts[name] for name in ("process", "weights", "adapter", "optimizer"))
@@ -276,3 +277,10 @@ def combined(
         assumed=assumed,
         notes=tuple(notes),
     )
+
+
+def _held_back(work: Work, trained: Trained, gradients: float, share: float) -> int:
+    """What lies free in pieces: what an adapter adds to outputs of layers that are kept no longer, or old gradients."""
+    if trained.base_weights:
+        return round(gradients) if share else 0
+    return round(work.activations * share)

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from tunesmith.store import write_json
 FILE = "speed.json"
 ROWS = 512  # tokens of a product, about those of a small batch
 SECONDS = 0.4  # of each of the two measurements
+BEYOND_CACHES = 256 * 2**20  # bytes of the values that plain operations read, more than a processor keeps near it
 
 
 def known(cache: Path, sizes: Sizes, device: str, threads: int) -> Speed | None:
@@ -30,7 +32,7 @@ def known(cache: Path, sizes: Sizes, device: str, threads: int) -> Speed | None:
 
 
 def measure(sizes: Sizes, device: str, process: int) -> Speed:
-    """Time products in the shapes of a block, and plain operations on fresh memory.
+    """Time products in the shapes of a block, and plain operations on more memory than caches hold.
 
     Args:
         process: bytes of a process that has imported what a run imports.
@@ -42,18 +44,19 @@ def measure(sizes: Sizes, device: str, process: int) -> Speed:
     shapes = list(dict.fromkeys(sizes.linear.values()))
     weights = [torch.randn(out, into, **where) for into, out in shapes]
     inputs = [torch.randn(ROWS, into, **where) for into, _ in shapes]
-    wide = torch.randn(ROWS, sizes.intermediate, **where)
+    row = torch.randn(ROWS, sizes.intermediate, **where)
+    count = max(4, min(32, BEYOND_CACHES // (row.numel() * row.element_size())))
+    wide = [row.clone() for _ in range(count)]
 
     def products() -> None:
         for weight, values in zip(weights, inputs, strict=True):
             torch.nn.functional.linear(values, weight)
 
-    def plain() -> None:
-        wide * wide
-        wide + wide
+    def plain() -> list[Any]:
+        return [one * other for one, other in pairwise(wide)]  # all are kept, as for a backward pass
 
     done = 2 * ROWS * sum(weight.numel() for weight in weights)
-    moved = 2 * 3 * wide.numel() * wide.element_size()
+    moved = (count - 1) * 3 * row.numel() * row.element_size()
     flops, bandwidth = done / _seconds(products, device), moved / _seconds(plain, device)
     return Speed(flops=flops, bandwidth=bandwidth, process=process)
 
@@ -64,7 +67,7 @@ def keep(cache: Path, sizes: Sizes, device: str, threads: int, speed: Speed) -> 
     write_json(cache / FILE, {**parsed_file(cache / FILE), _key(sizes, device, threads): asdict(speed)})
 
 
-def _seconds(run: Callable[[], None], device: str) -> float:
+def _seconds(run: Callable[[], object], device: str) -> float:
     """The median time of a call, after two to warm up."""
     import torch
 
