@@ -167,7 +167,7 @@ class Speed:
 
     Args:
         flops: of products in the shapes of a block, a second.
-        bandwidth: bytes a second through plain operations on fresh memory.
+        bandwidth: bytes a second through plain operations on more memory than caches hold.
         process: bytes of a process that has imported the libraries; 0 where memory is a GPU's.
     """
 
