@@ -67,14 +67,11 @@ class TokenRows(Sequence[Encoded]):
         if not 0 <= index < len(self):
             raise IndexError(index)
         (row,) = self.table.slice(index, 1).to_pylist()
-        return self._encoded(index, row)
+        return self._encoded(index, *_lists(row))
 
     def __iter__(self) -> Iterator[Encoded]:
-        index = 0
-        for batch in self.table.to_batches(max_chunksize=BATCH):
-            for row in batch.to_pylist():
-                yield self._encoded(index, row)
-                index += 1
+        for index, row in enumerate(self.lists()):
+            yield self._encoded(index, *row)
 
     @property
     def lengths(self) -> list[int]:
@@ -86,13 +83,15 @@ class TokenRows(Sequence[Encoded]):
     def lists(self) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
         """Name, tokens and labels of each row, as `write_lists` took them."""
         for batch in self.table.to_batches(max_chunksize=BATCH):
-            for row in batch.to_pylist():
-                yield row["row"].decode("utf-8", "surrogatepass"), tuple(row["input_ids"]), tuple(row["labels"])
+            yield from map(_lists, batch.to_pylist())
 
-    def _encoded(self, index: int, row: Mapping[str, Any]) -> Encoded:
-        supervised = tuple(label != IGNORED for label in row["labels"])
-        name = row["row"].decode("utf-8", "surrogatepass")
-        return Encoded(name, tuple(row["input_ids"]), supervised, self.columns[index] if self.columns else {})
+    def _encoded(self, index: int, name: str, ids: tuple[int, ...], labels: tuple[int, ...]) -> Encoded:
+        supervised = tuple(label != IGNORED for label in labels)
+        return Encoded(name, ids, supervised, self.columns[index] if self.columns else {})
+
+
+def _lists(row: Mapping[str, Any]) -> tuple[str, tuple[int, ...], tuple[int, ...]]:
+    return row["row"].decode("utf-8", "surrogatepass"), tuple(row["input_ids"]), tuple(row["labels"])
 
 
 def values_of(records: Records, kept: Iterable[str], read: Callable[[Mapping[str, Any]], Value]) -> list[Value]:
