@@ -12,6 +12,7 @@ from tunesmith import speed as machine
 from tunesmith.errors import MemoryExhausted
 from tunesmith.estimate import Batch, Packed, Sizes, Speed, Trained, Work, combined
 from tunesmith.estimating import check_fits
+from tunesmith.rehearsal import picked_rows
 
 SIZES = Sizes(
     layers=2,
@@ -40,7 +41,7 @@ WORK = Work(
     moved=1e6,
     passes=2,
 )
-SPEED = Speed(flops=1e9, bandwidth=1e6, process=7000)
+SPEED = Speed(flops=1e9, narrow=1e8, attention=5e8, bandwidth=1e6, read=1e-3, call=1e-2, process=7000)
 
 
 def test_the_parts_of_an_adapter() -> None:
@@ -87,6 +88,48 @@ def test_packed_weights_are_small_and_take_time() -> None:
     made = combined(SIZES, packed, LORA, WORK, SPEED)
     assert made.parts["weights"] == 4 * (1650 - 200) + 0.5 * 200
     assert made.step_seconds == pytest.approx(2.0 + 2 * 200 * (0.5 + 8) / 1e6)
+
+
+def test_a_step_takes_what_its_kinds_of_work_take() -> None:
+    work = replace(WORK, narrow=3e8, attention=1e9, read=500, calls=25)
+    assert SPEED.seconds(work) == pytest.approx(1 + 1 + 3 + 2 + 0.5 + 0.25)
+    ahead = replace(SPEED, overlaps=True)
+    assert ahead.seconds(work) == pytest.approx(7.5)
+    assert ahead.seconds(replace(work, calls=2500)) == pytest.approx(25)
+
+
+def test_a_machine_is_measured_in_the_shapes_of_a_block() -> None:
+    """What it finds is the machine's; that it is of one magnitude with a product timed here is not chance."""
+    sizes = replace(SIZES, linear={"q": (64, 64), "up": (64, 192)}, hidden=64, intermediate=192, head_size=32)
+    found = machine.measure(sizes, "cpu", 7000)
+    assert found.process == 7000
+    assert not found.overlaps
+    assert 0 <= found.read < 1e-6
+    assert 0 < found.call < 0.1
+    assert found.flops > found.narrow > 1e6
+    assert found.bandwidth > 1e6
+    assert found.attention > 1e6
+
+
+def test_rows_that_are_tried_are_padded_as_all_rows_are() -> None:
+    """Grouped by length, the 24 rows of twelve steps are padded no more than 4,000 rows are."""
+    tokens = [20 + (row * 7919) % 100 + (100 if row % 97 == 0 else 0) for row in range(4000)]
+    longest, spread = picked_rows(tokens, 2)
+    assert [tokens[row] for row in longest] == sorted(tokens)[-2:]
+    assert len(spread) == len(set(spread)) == 24
+    assert sum(tokens[row] for row in spread) / 24 == pytest.approx(sum(tokens) / 4000, rel=0.02)
+    found = sorted(tokens[row] for row in spread)
+    padded = sum(2 * max(pair) for pair in zip(found[::2], found[1::2], strict=True)) / 24
+    assert padded == pytest.approx(sum(tokens) / 4000, rel=0.02)
+    assert len(picked_rows(tokens, 8)[1]) == 48
+
+
+@pytest.mark.parametrize(("count", "a_step"), [(1, 4), (3, 4), (4, 4), (9, 4)])
+def test_few_rows_are_tried_as_far_as_there_are(count: int, a_step: int) -> None:
+    longest, spread = picked_rows(list(range(1, count + 1)), a_step)
+    assert len(longest) == a_step
+    assert 1 <= len(spread) <= max(a_step, count)
+    assert set(longest + spread) <= set(range(count))
 
 
 def test_without_a_measured_machine_there_is_no_time() -> None:

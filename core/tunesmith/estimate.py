@@ -89,6 +89,8 @@ class Trained:
         head: whether the output head or the tied embedding is trained.
         kept: values a token and block that the backward pass needs beside the base's own.
         moved: values a token and block that pass through memory beside the base's own, forward and backward.
+        calls: operations with a gradient a block beside the base's own.
+        tensors: trained tensors, over all blocks.
     """
 
     modules: Mapping[str, int]
@@ -97,6 +99,8 @@ class Trained:
     head: bool = False
     kept: float = 0.0
     moved: float = 0.0
+    calls: float = 0.0
+    tensors: int = 0
 
     @property
     def parameters(self) -> int:
@@ -144,9 +148,13 @@ class Work:
         activations: bytes kept for the backward pass of the longest batch.
         logits: bytes of the head's outputs there, and of what their loss keeps.
         saving: bytes that a checkpoint takes while it is written.
-        flops: of a typical step, multiplications and additions apart.
+        flops: of the products of a typical step, multiplications and additions apart.
         moved: bytes that pass through memory in a typical step beside the products.
         passes: how often the weights of the base are read in a typical step.
+        narrow: operations of a typical step in products with a narrow matrix, as of a low-rank adapter.
+        attention: operations of attention itself in a typical step, as if nothing were masked.
+        read: weights that the products of a typical step read, each as often as it is.
+        calls: operations of a typical step, each with its gradient.
     """
 
     steps: int
@@ -159,6 +167,10 @@ class Work:
     flops: float
     moved: float
     passes: float
+    narrow: float = 0.0
+    attention: float = 0.0
+    read: float = 0.0
+    calls: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,14 +178,31 @@ class Speed:
     """What this machine does, measured once and kept (`tunesmith.speed`).
 
     Args:
-        flops: of products in the shapes of a block, a second.
+        flops: of products in the shapes of a block, a second, not counting what their weights take to be read.
+        narrow: of products with a matrix 16 wide.
+        attention: of scaled dot-product attention with its gradient.
         bandwidth: bytes a second through plain operations on more memory than caches hold.
+        read: seconds that a product takes for each of its weights, whatever the number of rows.
+        call: seconds of an operation with its gradient on next to nothing.
         process: bytes of a process that has imported the libraries; 0 where memory is a GPU's.
+        overlaps: whether operations are called while earlier ones still run, as those of a GPU are.
     """
 
     flops: float
+    narrow: float
+    attention: float
     bandwidth: float
+    read: float
+    call: float
     process: int
+    overlaps: bool = False
+
+    def seconds(self, work: Work) -> float:
+        """Of a typical step."""
+        computing = work.flops / self.flops + work.narrow / self.narrow + work.attention / self.attention
+        computing += work.read * self.read + work.moved / self.bandwidth
+        calling = work.calls * self.call
+        return max(computing, calling) if self.overlaps else computing + calling
 
 
 @dataclass(frozen=True)
@@ -258,7 +287,7 @@ def combined(
     phase = max(phases, key=lambda name: phases[name])
     seconds = None
     if speed:
-        seconds = work.flops / speed.flops + work.moved / speed.bandwidth
+        seconds = speed.seconds(work)
         if packed:  # packed weights are read, written out in full, and read again, for every product
             moved = in_packed * (packed.bytes_per_parameter + 2 * per)
             seconds += work.passes * moved / speed.bandwidth

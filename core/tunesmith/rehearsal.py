@@ -35,7 +35,8 @@ from tunesmith.stage import load_data
 from tunesmith.store import write_file, write_json
 
 STEPS = 3  # on the longest batch: the optimizer's state is there from the second on
-SPREAD = 6  # on rows spread over the data
+SPREAD = 6  # on rows spread over the data, at least
+SPREAD_ROWS = 24  # of them, at least
 #: What is set for a rehearsal, of the settings that a trainer has.
 SETTINGS = {
     "save_steps": 1_000_000,
@@ -166,14 +167,11 @@ def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> R
         torch.cuda.reset_peak_memory_stats(device)
     forget_peak()
     a_step = stage.trainer.settings.batch_size * getattr(stage.trainer.settings, "gradient_accumulation_steps", 1)  # type: ignore[attr-defined]
-    order = sorted(range(len(lengths.tokens)), key=lambda index: -lengths.tokens[index])
-    longest = (order * (a_step // len(order) + 1))[:a_step]
+    longest, spread = picked_rows(lengths.tokens, a_step)
     seconds = _train(stage, roles, data, longest * STEPS, STEPS, context)
     memory = peak_memory(device)
     gc.collect()
-    count = min(len(order), a_step * SPREAD)
-    spread = [order[index * len(order) // count] for index in range(count)]
-    typical = _train(stage, roles, data, spread, max(1, count // a_step), context)
+    typical = _train(stage, roles, data, spread, max(1, len(spread) // a_step), context)
     return Rehearsal(
         memory=memory["bytes"],
         of=memory["of"],
@@ -185,6 +183,21 @@ def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> R
         speed=speed,
         lengths=lengths,
     )
+
+
+def picked_rows(tokens: Sequence[int], a_step: int) -> tuple[list[int], list[int]]:
+    """The rows of one step on the longest, and those of some steps whose time stands for the whole run.
+
+    The latter are neighbours in order of length, as many as a step takes, from evenly spaced places of that order: sorted
+    again by a trainer that groups rows by length they are padded as little as all rows are, and shuffled by one that
+    does not, as much.
+    """
+    order = sorted(range(len(tokens)), key=lambda row: -tokens[row])
+    longest = (order * (a_step // len(order) + 1))[:a_step]
+    steps = min(max(SPREAD, -(-SPREAD_ROWS // a_step)), max(1, len(order) // a_step))
+    starts = [(2 * step + 1) * len(order) // (2 * steps) - a_step // 2 for step in range(steps)]
+    starts = [max(0, min(start, len(order) - a_step)) for start in starts]
+    return longest, [row for start in starts for row in order[start : start + a_step]]
 
 
 def _read_all(roles: Roles) -> None:

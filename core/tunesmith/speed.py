@@ -18,7 +18,11 @@ from tunesmith.store import write_json
 
 FILE = "speed.json"
 ROWS = 512  # tokens of a product, about those of a small batch
-SECONDS = 0.4  # of each of the two measurements
+FEW = 64  # tokens of another: what it takes longer than its share is what weights take to be read
+NARROW = 16  # width of a narrow matrix, the usual rank of an adapter
+LENGTH = 128  # tokens of a sequence in the attention that is measured
+BLOCKS = 8  # whose weights are read in turn, so that none is near the processor still
+SECONDS = 0.4  # of each of the measurements
 BEYOND_CACHES = 256 * 2**20  # bytes of the values that plain operations read, more than a processor keeps near it
 
 
@@ -32,7 +36,7 @@ def known(cache: Path, sizes: Sizes, device: str, threads: int) -> Speed | None:
 
 
 def measure(sizes: Sizes, device: str, process: int) -> Speed:
-    """Time products in the shapes of a block, and plain operations on more memory than caches hold.
+    """Time what a training step is made of, in the shapes of a block.
 
     Args:
         process: bytes of a process that has imported what a run imports.
@@ -41,24 +45,118 @@ def measure(sizes: Sizes, device: str, process: int) -> Speed:
 
     kind = torch.float32 if sizes.bytes_per_parameter > 2 else torch.bfloat16
     where: dict[str, Any] = {"device": device, "dtype": kind}
+    flops, read = _products(sizes, device, where)
+    return Speed(
+        flops=flops,
+        narrow=_narrow(sizes, device, where),
+        attention=_attention(sizes, device, where),
+        bandwidth=_bandwidth(sizes, device, where),
+        read=read,
+        call=_call(device, where),
+        process=process,
+        overlaps=device.startswith("cuda"),
+    )
+
+
+def _products(sizes: Sizes, device: str, where: dict[str, Any]) -> tuple[float, float]:
+    """Operations a second, and seconds a weight: of the line through the times for few rows and for many."""
+    import torch
+
     shapes = list(dict.fromkeys(sizes.linear.values()))
-    weights = [torch.randn(out, into, **where) for into, out in shapes]
+    blocks = [[torch.randn(out, into, **where) for into, out in shapes] for _ in range(BLOCKS)]
+    weights = sum(weight.numel() for block in blocks for weight in block)
+
+    def taken(rows: int) -> float:
+        inputs = [torch.randn(rows, into, **where) for into, _ in shapes]
+
+        def products() -> None:
+            for block in blocks:
+                for weight, values in zip(block, inputs, strict=True):
+                    torch.nn.functional.linear(values, weight)
+
+        return _seconds(products, device)
+
+    few, many = taken(FEW), taken(ROWS)
+    a_row = max(many - few, many / 2) / (ROWS - FEW)  # a disturbed measurement must not turn the line over
+    return 2 * weights / a_row, max(0.0, few - FEW * a_row) / weights
+
+
+def _narrow(sizes: Sizes, device: str, where: dict[str, Any]) -> float:
+    """Operations a second of an adapter's two products."""
+    import torch
+
+    shapes = list(dict.fromkeys(sizes.linear.values()))
+    down = [torch.randn(NARROW, into, **where) for into, _ in shapes]
+    up = [torch.randn(out, NARROW, **where) for _, out in shapes]
     inputs = [torch.randn(ROWS, into, **where) for into, _ in shapes]
-    row = torch.randn(ROWS, sizes.intermediate, **where)
-    count = max(4, min(32, BEYOND_CACHES // (row.numel() * row.element_size())))
-    wide = [row.clone() for _ in range(count)]
 
     def products() -> None:
-        for weight, values in zip(weights, inputs, strict=True):
-            torch.nn.functional.linear(values, weight)
+        for first, second, values in zip(down, up, inputs, strict=True):
+            torch.nn.functional.linear(torch.nn.functional.linear(values, first), second)
 
-    def plain() -> list[Any]:
-        return [one * other for one, other in pairwise(wide)]  # all are kept, as for a backward pass
+    return 2 * ROWS * sum(weight.numel() for weight in (*down, *up)) / _seconds(products, device)
 
-    done = 2 * ROWS * sum(weight.numel() for weight in weights)
-    moved = (count - 1) * 3 * row.numel() * row.element_size()
-    flops, bandwidth = done / _seconds(products, device), moved / _seconds(plain, device)
-    return Speed(flops=flops, bandwidth=bandwidth, process=process)
+
+def _attention(sizes: Sizes, device: str, where: dict[str, Any]) -> float:
+    """Operations a second of causal attention and its gradient: two products forward, five backward."""
+    import torch
+
+    shape = (ROWS // LENGTH, sizes.heads, LENGTH, sizes.head_size)
+    queries, keys, values = (torch.randn(*shape, **where, requires_grad=True) for _ in range(3))
+
+    def attend() -> None:
+        found = torch.nn.functional.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        torch.autograd.grad(found, (queries, keys, values), found)
+
+    return 14 * ROWS * LENGTH * sizes.heads * sizes.head_size / _seconds(attend, device)
+
+
+def _bandwidth(sizes: Sizes, device: str, where: dict[str, Any]) -> float:
+    """Bytes a second through products of values that are not near the processor, into memory that is there already."""
+    import torch
+
+    row = torch.randn(ROWS, sizes.intermediate, **where)
+    count = max(4, min(32, BEYOND_CACHES // (row.numel() * row.element_size())))
+    wide, results = ([row.clone() for _ in range(count)] for _ in range(2))
+
+    def plain() -> None:
+        for (one, other), result in zip(pairwise(wide), results, strict=False):
+            torch.mul(one, other, out=result)
+
+    return (count - 1) * 3 * row.numel() * row.element_size() / _seconds(plain, device)
+
+
+def _call(device: str, where: dict[str, Any]) -> float:
+    """Seconds of an operation with its gradient, of modules that compute next to nothing."""
+    import torch
+
+    width, depth = 8, 32
+    layers = [torch.nn.Linear(width, width, bias=False, **where) for _ in range(depth)]
+    scale = torch.ones(width, **where, requires_grad=True)
+    values = torch.randn(1, 2, width, **where)
+    trained = [scale, *(layer.weight for layer in layers)]
+
+    def forward() -> Any:
+        found = values
+        for layer in layers:
+            found = found + torch.nn.functional.silu(layer(found * scale)) * 0.5
+        return found.sum()
+
+    def step() -> None:
+        torch.autograd.grad(forward(), trained)
+
+    return _seconds(step, device) / _operations(forward())
+
+
+def _operations(result: Any) -> int:
+    """How many operations with a gradient a result comes from."""
+    seen, left = set(), [result.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [before for before, _ in node.next_functions]
+    return len(seen)
 
 
 def keep(cache: Path, sizes: Sizes, device: str, threads: int, speed: Speed) -> None:

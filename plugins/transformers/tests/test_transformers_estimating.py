@@ -7,6 +7,7 @@ import struct
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from tunesmith import Context
@@ -152,6 +153,45 @@ def test_checkpointing_keeps_the_input_of_each_block_and_the_rest_of_one(tiny_ha
     assert saving.flops > 1.25 * plain.flops
 
 
+def operations(layers, method):
+    """How many operations with a gradient a forward pass through so many blocks makes."""
+    config = AutoConfig.for_model("llama", **{**SMALL, "num_hidden_layers": layers})
+    model = AutoModelForCausalLM.from_config(config)
+    if method == "lora":
+        model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = model.get_base_model()
+    hidden = model.model(torch.zeros(2, 5, dtype=torch.long)).last_hidden_state
+    seen, left = set(), [hidden.grad_fn]
+    while left:
+        node = left.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            left += [before for before, _ in node.next_functions]
+    return len(seen)
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_operations_are_those_of_the_graph(method):
+    """Of the frozen first block the input has no gradient, so the difference of two depths is what a block makes."""
+    a_block = (operations(5, method) - operations(3, method)) / 2
+    config = AutoConfig.for_model("llama", **SMALL)
+    sizes = estimating.sizes_of(json.loads(config.to_json_string(use_diff=False)), "causal-lm", 4.0)
+    told = lora_estimate(LoraSettings(), sizes) if method == "lora" else full_estimate(FullSettings(), sizes)
+    lengths = Lengths(tokens=[10] * 4, supervised=[5] * 4)
+    work = estimating.work(TrainingSettings(batch_size=4), sizes, told, lengths)
+    assert work.calls == sizes.layers * a_block + estimating.CALLS_UPDATED * told.tensors
+
+
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_as_many_tensors_are_trained_as_is_told(tiny_handle, context, method):
+    sizes = estimating.sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
+    if method == "lora":
+        adapted, told = apply(tiny_handle, LoraSettings(), context), lora_estimate(LoraSettings(), sizes)
+    else:
+        adapted, told = full(tiny_handle, FullSettings(), context), full_estimate(FullSettings(), sizes)
+    assert told.tensors == len(adapted.trainable())
+
+
 def test_a_pair_is_two_rows_and_a_reference_one_forward_pass_more(tiny_handle):
     """A row of a trainer on pairs has the tokens of both answers, as its preview shows them."""
     sizes = estimating.sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
@@ -163,8 +203,11 @@ def test_a_pair_is_two_rows_and_a_reference_one_forward_pass_more(tiny_handle):
     assert (pairs.activations, pairs.logits, pairs.flops) == (single.activations, single.logits, single.flops)
     compared = estimating.compared_pairs(TrainingSettings(batch_size=2), sizes, told, both)
     attention = sizes.layers * 4 * 48 * sizes.heads * sizes.head_size
-    a_token = 2 * (sizes.in_blocks + told.added) + attention
-    assert compared.flops - pairs.flops == pytest.approx(4 * 48 * a_token + 32 * 2 * sizes.outputs * sizes.hidden)
+    tokens, head = 4 * 48, sizes.outputs * sizes.hidden
+    assert compared.flops - pairs.flops == pytest.approx(2 * (tokens * sizes.in_blocks + 32 * head))
+    assert compared.narrow - pairs.narrow == pytest.approx(2 * tokens * told.added)
+    assert compared.attention - pairs.attention == pytest.approx(tokens * attention)
+    assert compared.read - pairs.read == sizes.in_blocks + head
     assert (compared.activations, compared.passes) == (pairs.activations, pairs.passes + 1)
     guessed = Lengths.of_nothing(50)
     assert estimating.pairs(TrainingSettings(batch_size=2), sizes, told, guessed).longest.tokens == 50

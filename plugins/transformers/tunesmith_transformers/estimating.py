@@ -35,6 +35,11 @@ UPDATED = 24
 #: values, residual sums and their gradients (of the width), activation and product of the feed-forward (of its width).
 MOVED_HIDDEN, MOVED_INTERMEDIATE = 89, 14
 MOVED_LOGITS = 7  # of each logit: written, read, normalized, read, and its gradient
+#: Operations with a gradient of a block as Llama's with frozen weights; trained, each linear layer adds its weight's
+#: transposition and gradient, each of two norms its gradient.
+CALLS, CALLS_LINEAR, CALLS_NORMS = 63, 2, 2
+#: Operations of AdamW, gradient norm and scaling on a tensor, in operations that have a gradient besides.
+CALLS_UPDATED = 5
 
 
 def training(settings: TrainingSettings, sizes: Sizes, trained: Trained, lengths: Lengths) -> Work:
@@ -85,9 +90,9 @@ def work(
     mean = padded / passes / batch / sides if passes else 0.0  # tokens of a padded row
     again = 2 if settings.activation_checkpointing else 1
     ahead = again + forwards  # forward passes
-    in_blocks: float = (2 * ahead + 2 + (2 if trained.base_weights else 0)) * sizes.in_blocks
-    in_blocks += (4 * ahead + 10) * mean * attention * sizes.layers + (2 * ahead + 4) * trained.added
-    of_head = (2 * forwards + (6 if trained.head else 4)) * sizes.outputs * sizes.hidden
+    products = ahead + 1 + (1 if trained.base_weights else 0)  # with each weight of a block
+    with_head = forwards + (3 if trained.head else 2)
+    head = sizes.outputs * sizes.hidden
     moved = (
         padded
         * sizes.layers
@@ -95,6 +100,8 @@ def work(
         * (1 + 0.3 * (ahead - 1))
     )
     moved += supervised * sizes.outputs * MOVED_LOGITS + trained.parameters * UPDATED
+    calls = CALLS + trained.calls + (CALLS_LINEAR * len(sizes.linear) + CALLS_NORMS if trained.base_weights else 0)
+    calls *= sizes.layers * passes * (1 + (ahead - 1) / 3)  # a forward pass alone takes a third
     return Work(
         steps=steps_of(settings, len(lengths.tokens)),
         longest=longest,
@@ -103,9 +110,13 @@ def work(
         activations=round(tokens * kept * per),
         logits=round(logits),
         saving=0,  # a checkpoint is written from the tensors themselves
-        flops=padded * in_blocks + supervised * of_head,
+        flops=2 * (padded * products * sizes.in_blocks + supervised * with_head * head),
         moved=moved * per,
         passes=(1 + ahead) * passes,
+        narrow=padded * (2 * ahead + 4) * (0 if trained.base_weights else trained.added),
+        attention=padded * (4 * ahead + 10) * mean * attention * sizes.layers,
+        read=passes * (products * sizes.in_blocks + with_head * head),
+        calls=calls + CALLS_UPDATED * trained.tensors,
     )
 
 
