@@ -10,7 +10,7 @@ import pytest
 
 from tunesmith import speed as machine
 from tunesmith.errors import MemoryExhausted
-from tunesmith.estimate import Batch, Packed, Sizes, Speed, Trained, Work, combined
+from tunesmith.estimate import Batch, Block, Packed, Sizes, Speed, Trained, Work, combined
 from tunesmith.estimating import check_fits
 from tunesmith.rehearsal import picked_rows
 
@@ -26,7 +26,9 @@ SIZES = Sizes(
     tied=True,
     linear={"q_proj": (10, 10), "up_proj": (10, 20)},
     other=50,
+    tensors=7,
     bytes_per_parameter=4,
+    block=Block(kept=100, moved=500, calls=20),
 )
 LORA = Trained(modules={"q_proj": 80}, added=80)
 WORK = Work(
@@ -49,6 +51,7 @@ def test_the_parts_of_an_adapter() -> None:
     assert SIZES.parameters == 2 * (100 + 200) + 1000 + 50
     assert made.parts == {
         "process": 7000,
+        "data": 0,
         "weights": 4 * 1650,
         "adapter": 320,
         "gradients": 320,
@@ -88,6 +91,13 @@ def test_packed_weights_are_small_and_take_time() -> None:
     made = combined(SIZES, packed, LORA, WORK, SPEED)
     assert made.parts["weights"] == 4 * (1650 - 200) + 0.5 * 200
     assert made.step_seconds == pytest.approx(2.0 + 2 * 200 * (0.5 + 8) / 1e6)
+    called = combined(SIZES, replace(packed, calls=6), LORA, WORK, SPEED)
+    assert called.step_seconds - made.step_seconds == pytest.approx(2 * 2 * 6 / 3 * SPEED.call)
+
+
+def test_rows_take_their_part() -> None:
+    made, without = (combined(SIZES, None, LORA, WORK, SPEED, data=data) for data in (300, 0))
+    assert (made.parts["data"], made.peak, made.floor) == (300, without.peak + 300, without.floor + 300)
 
 
 def test_a_step_takes_what_its_kinds_of_work_take() -> None:
@@ -98,11 +108,11 @@ def test_a_step_takes_what_its_kinds_of_work_take() -> None:
     assert ahead.seconds(replace(work, calls=2500)) == pytest.approx(25)
 
 
-def test_a_machine_is_measured_in_the_shapes_of_a_block() -> None:
+def test_a_machine_is_measured_in_the_shapes_of_a_block(monkeypatch) -> None:
     """What it finds is the machine's; that it is of one magnitude with a product timed here is not chance."""
     sizes = replace(SIZES, linear={"q": (64, 64), "up": (64, 192)}, hidden=64, intermediate=192, head_size=32)
-    found = machine.measure(sizes, "cpu", 7000)
-    assert found.process == 7000
+    monkeypatch.setattr(machine, "SECONDS", 0.01)
+    found = machine.measure(sizes, "cpu")
     assert not found.overlaps
     assert 0 <= found.read < 1e-6
     assert 0 < found.call < 0.1
@@ -115,7 +125,7 @@ def test_rows_that_are_tried_are_padded_as_all_rows_are() -> None:
     """Grouped by length, the 24 rows of twelve steps are padded no more than 4,000 rows are."""
     tokens = [20 + (row * 7919) % 100 + (100 if row % 97 == 0 else 0) for row in range(4000)]
     longest, spread = picked_rows(tokens, 2)
-    assert [tokens[row] for row in longest] == sorted(tokens)[-2:]
+    assert [tokens[row] for row in longest] == sorted(tokens, reverse=True)[:2]
     assert len(spread) == len(set(spread)) == 24
     assert sum(tokens[row] for row in spread) / 24 == pytest.approx(sum(tokens) / 4000, rel=0.02)
     found = sorted(tokens[row] for row in spread)

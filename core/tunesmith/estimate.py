@@ -16,6 +16,29 @@ HELD_BACK = 0.8
 
 
 @dataclass(frozen=True, kw_only=True)
+class Block:
+    """What a block keeps and does in a training step.
+
+    Args:
+        kept: values a token that the backward pass needs.
+        kept_pairs: values for each two tokens of a row that it needs: where attention's weights are kept.
+        kept_trained: values a token that it needs besides where the block's own weights are trained.
+        moved: values a token that pass through memory beside the products, forward and backward.
+        moved_pairs: the same for each two tokens of a row.
+        calls: operations with a gradient.
+        calls_trained: further ones where the block's own weights are trained.
+    """
+
+    kept: float
+    moved: float
+    calls: float
+    kept_pairs: float = 0.0
+    kept_trained: float = 0.0
+    moved_pairs: float = 0.0
+    calls_trained: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sizes:
     """A model without its weights, as `Model.estimate(settings, context, head)` tells it.
 
@@ -28,7 +51,10 @@ class Sizes:
         tied: whether the head is the embedding's own weight.
         linear: (in, out) of each linear layer of a block, by its name below the block.
         other: parameters outside of linear layers, embedding and head: norms and biases.
+        tensors: how many all of these are, without the head.
         bytes_per_parameter: as the weights are held.
+        block: what a block keeps and does.
+        note: what is not known of the model, as a sentence.
     """
 
     layers: int
@@ -42,7 +68,10 @@ class Sizes:
     tied: bool
     linear: Mapping[str, tuple[int, int]]
     other: int
+    tensors: int
     bytes_per_parameter: float
+    block: Block
+    note: str = ""
 
     @property
     def embedding(self) -> int:
@@ -72,10 +101,12 @@ class Packed:
     Args:
         bytes_per_parameter: with scales and tables.
         skipped: names of linear layers that stay as they are.
+        calls: operations that unpack one weight for a product.
     """
 
     bytes_per_parameter: float
     skipped: tuple[str, ...] = ()
+    calls: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,11 +144,13 @@ class Lengths:
     """Rows as training sees them: tokens of each, and how many of these are supervised.
 
     Args:
+        held: bytes that the rows take while they are trained on; 0 where they were not read.
         assumed: whether no row was looked at.
     """
 
     tokens: Sequence[int]
     supervised: Sequence[int]
+    held: int = 0
     assumed: bool = False
 
     @classmethod
@@ -249,6 +282,7 @@ def combined(
     notes: Sequence[str] = (),
     assumed: bool = False,
     held_back: float = 0.0,
+    data: int = 0,
 ) -> Estimate:
     """Put together what the components told.
 
@@ -258,6 +292,7 @@ def combined(
     Args:
         held_back: share of the activations that the C library holds on top of them where an adapter stands beside
             layers; where the layers themselves are trained it is the freed gradients, unless this is 0.
+        data: bytes that the rows take in the same memory.
     """
     per = sizes.bytes_per_parameter
     kept = [
@@ -269,6 +304,7 @@ def combined(
     gradients = trained.parameters * max(per, 2)
     parts = {
         "process": process,
+        "data": data,
         "weights": round(weights),
         "adapter": round(trained.added * per),
         "gradients": round(gradients),
@@ -278,7 +314,7 @@ def combined(
         "held back": _held_back(work, trained, gradients, held_back),
         "checkpoint": work.saving,
     }
-    held = sum(parts[name] for name in ("process", "weights", "adapter", "optimizer"))
+    held = sum(parts[name] for name in ("process", "data", "weights", "adapter", "optimizer"))
     in_step = sum(parts[name] for name in ("activations", "logits", "held back"))
     phases = {
         "training step": held + max(in_step, parts["gradients"]),
@@ -290,7 +326,8 @@ def combined(
         seconds = speed.seconds(work)
         if packed:  # packed weights are read, written out in full, and read again, for every product
             moved = in_packed * (packed.bytes_per_parameter + 2 * per)
-            seconds += work.passes * moved / speed.bandwidth
+            calls = packed.calls * sizes.layers * len(kept) / 3  # they have no gradient
+            seconds += work.passes * (moved / speed.bandwidth + calls * speed.call)
     return Estimate(
         parts=parts,
         peak=phases[phase],

@@ -54,7 +54,7 @@ def estimate(
     sizes = _asked(line.model, Sizes, line.model.settings, context, role.role.head)
     if sizes is None:
         return Unknown(f"model {line.model.component.name!r} cannot tell its sizes before it is fetched and built")
-    notes = []
+    notes = [sizes.note] if sizes.note else []
     packed = None
     if line.quantizer:
         packed = _asked(line.quantizer, Packed, line.quantizer.settings, sizes)
@@ -79,8 +79,10 @@ def estimate(
         notes.append("time, and memory of the process itself, are not known before `--probe` has measured this machine")
     if len(stage.roles) > 1:
         notes.append("the other models of this stage are not in the estimate")
-    held_back = HELD_BACK if speed and speed.process and keeps_freed() else 0.0
-    return combined(sizes, packed, trained, work, speed, notes, assumed=lengths.assumed, held_back=held_back)
+    on_cpu = speed is not None and speed.process > 0
+    held_back = HELD_BACK if on_cpu and keeps_freed() else 0.0
+    data = lengths.held if on_cpu else 0
+    return combined(sizes, packed, trained, work, speed, notes, assumed=lengths.assumed, held_back=held_back, data=data)
 
 
 def counted(found: Probe, sizes: Sizes) -> Trained:
@@ -134,14 +136,14 @@ def kept_lengths(stage: StagePlan, context: Context) -> Lengths | None:
     """The lengths that an earlier probe of the same rows kept."""
     found = parsed_file(_place(stage, context))
     tokens, supervised = found.get("tokens"), found.get("supervised")
-    return Lengths(tokens=tokens, supervised=supervised) if tokens and supervised else None
+    return Lengths(tokens=tokens, supervised=supervised, held=found.get("held", 0)) if tokens and supervised else None
 
 
 def keep_lengths(stage: StagePlan, context: Context, lengths: Lengths) -> None:
     """Keep the lengths of a stage's rows for later plans."""
     place = _place(stage, context)
     place.parent.mkdir(parents=True, exist_ok=True)
-    write_json(place, {"tokens": list(lengths.tokens), "supervised": list(lengths.supervised)})
+    write_json(place, {"tokens": list(lengths.tokens), "supervised": list(lengths.supervised), "held": lengths.held})
 
 
 # --- whether it fits ------------------------------------------------------------------------------

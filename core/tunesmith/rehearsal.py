@@ -24,7 +24,7 @@ from tunesmith.estimate import Lengths, Sizes, Speed
 from tunesmith.estimating import keep_lengths
 from tunesmith.guard import guarded, seed_everything
 from tunesmith.ledger import Ledger
-from tunesmith.memory import forget_peak, peak_memory, resident
+from tunesmith.memory import forget_peak, peak_memory, resident, trim
 from tunesmith.plan import Plan, StagePlan, make_plan
 from tunesmith.recipe import read
 from tunesmith.records import Dataset, Records
@@ -147,12 +147,16 @@ def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> R
     )
     for use in stage.uses():
         use.component.resolve()  # what a run imports
-    gc.collect()
-    process = int(resident())
+    sizes = _sizes(stage, context)
+    speed = _speed(plan, sizes) if sizes else None
+    process = _settled()
+    if sizes and speed:
+        speed = replace(speed, process=0 if speed.overlaps else process)
+        machine.keep(context.cache, sizes, plan.run.device, plan.run.threads, speed)
     data = load_data(stage, context)
     lengths = _lengths(stage, data, context)
+    lengths = replace(lengths, held=max(0, _settled() - process))
     keep_lengths(stage, context, lengths)
-    speed = _speed(plan, stage, context, process)
     forget_peak()
     roles = load_roles(stage, data, {}, registry, context)
     gc.collect()
@@ -188,9 +192,9 @@ def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> R
 def picked_rows(tokens: Sequence[int], a_step: int) -> tuple[list[int], list[int]]:
     """The rows of one step on the longest, and those of some steps whose time stands for the whole run.
 
-    The latter are neighbours in order of length, as many as a step takes, from evenly spaced places of that order: sorted
-    again by a trainer that groups rows by length they are padded as little as all rows are, and shuffled by one that
-    does not, as much.
+    The latter are neighbours in order of length, as many as a step takes, from evenly spaced places of that order:
+    sorted again by a trainer that groups rows by length they are padded as little as all rows are, and shuffled by one
+    that does not, as much.
     """
     order = sorted(range(len(tokens)), key=lambda row: -tokens[row])
     longest = (order * (a_step // len(order) + 1))[:a_step]
@@ -198,6 +202,13 @@ def picked_rows(tokens: Sequence[int], a_step: int) -> tuple[list[int], list[int
     starts = [(2 * step + 1) * len(order) // (2 * steps) - a_step // 2 for step in range(steps)]
     starts = [max(0, min(start, len(order) - a_step)) for start in starts]
     return longest, [row for start in starts for row in order[start : start + a_step]]
+
+
+def _settled() -> int:
+    """Bytes of this process without what is free in it."""
+    gc.collect()
+    trim()
+    return int(resident())
 
 
 def _read_all(roles: Roles) -> None:
@@ -248,23 +259,24 @@ def _lengths(stage: StagePlan, data: Dataset, context: Context) -> Lengths:
     return Lengths(tokens=letters, supervised=letters)
 
 
-def _speed(plan: Plan, stage: StagePlan, context: Context, process: int) -> Speed | None:
-    """This machine's speed, where the model tells its sizes."""
+def _sizes(stage: StagePlan, context: Context) -> Sizes | None:
+    """What the model tells of itself."""
     use = stage.main_role.model
     if use is None or not use.component.estimate:
         return None
     with guarded(use):
         sizes = use.component.resolve("estimate")(use.settings, context, stage.main_role.role.head)
-    if not isinstance(sizes, Sizes):
-        return None
+    return sizes if isinstance(sizes, Sizes) else None
+
+
+def _speed(plan: Plan, sizes: Sizes) -> Speed:
+    """This machine's speed, without what the process takes."""
     import torch
 
     if plan.run.threads:
         torch.set_num_threads(plan.run.threads)
     device = "cuda" if plan.run.device != "cpu" and torch.cuda.is_available() else "cpu"
-    speed = machine.measure(sizes, device, 0 if device == "cuda" else process)
-    machine.keep(context.cache, sizes, plan.run.device, plan.run.threads, speed)
-    return speed
+    return machine.measure(sizes, device)
 
 
 def main(path: Path) -> int:

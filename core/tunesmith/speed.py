@@ -22,7 +22,7 @@ FEW = 64  # tokens of another: what it takes longer than its share is what weigh
 NARROW = 16  # width of a narrow matrix, the usual rank of an adapter
 LENGTH = 128  # tokens of a sequence in the attention that is measured
 BLOCKS = 8  # whose weights are read in turn, so that none is near the processor still
-SECONDS = 0.4  # of each of the measurements
+SECONDS = 0.8  # of each of the measurements
 BEYOND_CACHES = 256 * 2**20  # bytes of the values that plain operations read, more than a processor keeps near it
 
 
@@ -35,12 +35,8 @@ def known(cache: Path, sizes: Sizes, device: str, threads: int) -> Speed | None:
         return None
 
 
-def measure(sizes: Sizes, device: str, process: int) -> Speed:
-    """Time what a training step is made of, in the shapes of a block.
-
-    Args:
-        process: bytes of a process that has imported what a run imports.
-    """
+def measure(sizes: Sizes, device: str) -> Speed:
+    """Time what a training step is made of, in the shapes of a block. What a process takes is not looked at."""
     import torch
 
     kind = torch.float32 if sizes.bytes_per_parameter > 2 else torch.bfloat16
@@ -53,7 +49,7 @@ def measure(sizes: Sizes, device: str, process: int) -> Speed:
         bandwidth=_bandwidth(sizes, device, where),
         read=read,
         call=_call(device, where),
-        process=process,
+        process=0,
         overlaps=device.startswith("cuda"),
     )
 
@@ -166,7 +162,7 @@ def keep(cache: Path, sizes: Sizes, device: str, threads: int, speed: Speed) -> 
 
 
 def _seconds(run: Callable[[], object], device: str) -> float:
-    """The median time of a call, after two to warm up."""
+    """The mean time of a call, after two to warm up: what disturbs some of them disturbs training as well."""
     import torch
 
     def finish() -> None:
@@ -176,14 +172,12 @@ def _seconds(run: Callable[[], object], device: str) -> float:
     for _ in range(2):
         run()
     finish()
-    taken: list[float] = []
-    begun = time.perf_counter()
-    while time.perf_counter() - begun < SECONDS or len(taken) < 5:
-        start = time.perf_counter()
+    count, begun = 0, time.perf_counter()
+    while (taken := time.perf_counter() - begun) < SECONDS or count < 5:
         run()
         finish()
-        taken.append(time.perf_counter() - start)
-    return sorted(taken)[len(taken) // 2]
+        count += 1
+    return taken / count
 
 
 def _key(sizes: Sizes, device: str, threads: int) -> str:

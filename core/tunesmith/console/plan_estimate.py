@@ -19,7 +19,7 @@ from tunesmith.registry import Registry
 from tunesmith.rehearsal import Rehearsal, rehearse
 
 #: What of the estimate stands beside each thing that can be measured.
-MEASURED = {"process": ("process",), "with the model": ("process", "weights", "adapter")}
+MEASURED = {"process": ("process",), "with the model": ("process", "data", "weights", "adapter")}
 
 
 def comparison(made: Estimate, tried: Rehearsal) -> list[dict[str, Any]]:

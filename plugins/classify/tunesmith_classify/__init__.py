@@ -24,6 +24,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments="transformers.training_args:TrainingArguments",
         preview="tunesmith_classify.preview:preview",
         rate="learning_rate",
+        estimate="tunesmith_classify.estimate:training",
         check="tunesmith_transformers.optimizers:check",
     )
     yield Trainer(
@@ -37,6 +38,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         arguments="transformers.training_args:TrainingArguments",
         preview="tunesmith_classify.preview:preview",
         rate="learning_rate",
+        estimate="tunesmith_classify.estimate:training",
         check="tunesmith_transformers.optimizers:check",
     )
 

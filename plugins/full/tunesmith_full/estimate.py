@@ -14,5 +14,5 @@ def full(settings: FullSettings, sizes: Sizes) -> Trained:
     if sizes.head:
         modules["head"] = sizes.head
     copy = sizes.parameters if settings.keep_base else 0
-    tensors = sizes.layers * (len(sizes.linear) + 2) + 2 + (1 if sizes.head else 0)
+    tensors = sizes.tensors + (1 if sizes.head else 0)
     return Trained(modules=modules, added=copy, base_weights=True, head=True, tensors=tensors)

@@ -8,7 +8,7 @@ import struct
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from tunesmith import Context
 from tunesmith.estimate import Lengths
@@ -22,6 +22,7 @@ from tunesmith_transformers import estimated_sources, estimating
 from tunesmith_transformers.batching import EpochSampler, collate
 from tunesmith_transformers.gguf_header import config_of, read_header
 from tunesmith_transformers.settings import ModelSettings, TrainingSettings
+from tunesmith_transformers.sizes import BLOCKS, ENCODERS, sizes_of
 from tunesmith_transformers.supervised import token_losses
 from tunesmith_transformers.tokens import Encoded
 
@@ -37,21 +38,39 @@ SMALL = {
 
 
 @pytest.mark.parametrize("tied", [True, False])
-@pytest.mark.parametrize("kind", list(estimating.BLOCKS))
+@pytest.mark.parametrize("kind", list(BLOCKS))
 def test_sizes_are_those_of_the_model_that_transformers_builds(kind, tied):
     tokens = {"pad_token_id": None, "bos_token_id": 1, "eos_token_id": 2}
     config = AutoConfig.for_model(kind, **SMALL, **tokens, tie_word_embeddings=tied)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config)
-    sizes = estimating.sizes_of(json.loads(config.to_json_string(use_diff=False)), "causal-lm", 4.0)
+    sizes = sizes_of(json.loads(config.to_json_string(use_diff=False)), "causal-lm", 4.0)
     assert sizes.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert sizes.tensors + (not tied) == len(list(model.parameters()))
     block = dict(model.model.layers[0].named_modules())
     found = {name: (block[name].in_features, block[name].out_features) for name in sizes.linear}
     assert found == dict(sizes.linear)
 
 
+def encoder(kind="bert", **changes):
+    tokens = {"pad_token_id": 0, "max_position_embeddings": 70, "intermediate_size": 48}
+    config = AutoConfig.for_model(kind, **{**SMALL, **tokens, **changes})
+    return AutoModel.from_config(config, add_pooling_layer=False), config
+
+
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_sizes_of_encoders_are_those_of_the_model_that_transformers_builds(kind):
+    model, config = encoder(kind)
+    sizes = sizes_of(json.loads(config.to_json_string(use_diff=False)), "sequence-labels", 4.0)
+    assert sizes.parameters - sizes.head == sum(parameter.numel() for parameter in model.parameters())
+    assert sizes.tensors == len(list(model.parameters()))
+    block = dict(model.encoder.layer[0].named_modules())
+    assert {name: (block[name].in_features, block[name].out_features) for name in sizes.linear} == dict(sizes.linear)
+    assert "how many there are is in the data" in sizes.note
+
+
 def test_blocks_of_another_kind_are_not_guessed():
-    assert estimating.sizes_of({"model_type": "gpt2", "n_embd": 8}, "causal-lm", 4.0) is None
+    assert sizes_of({"model_type": "gpt2", "n_embd": 8}, "causal-lm", 4.0) is None
 
 
 @pytest.mark.parametrize(
@@ -85,7 +104,7 @@ def gguf(path):
 
 def test_a_gguf_header_tells_the_sizes(tmp_path):
     config = config_of(read_header(gguf(tmp_path / "m.gguf")))
-    sizes = estimating.sizes_of(config, "causal-lm", 4.0)
+    sizes = sizes_of(config, "causal-lm", 4.0)
     assert (sizes.layers, sizes.hidden, sizes.vocabulary, sizes.tied) == (3, 32, 3, True)
     assert sizes.linear["self_attn.k_proj"] == (32, 16)
 
@@ -121,7 +140,7 @@ class Kept:
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_activations_are_what_autograd_keeps(tiny_handle, context, method):
     """Not to the byte: masks, positions and the statistics of norms and attention are not in the formula."""
-    sizes = estimating.sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
+    sizes = sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
     if method == "lora":
         settings, adapted = LoraSettings(rank=4), apply(tiny_handle, LoraSettings(rank=4), context)
         told = lora_estimate(settings, sizes)
@@ -141,8 +160,24 @@ def test_activations_are_what_autograd_keeps(tiny_handle, context, method):
     assert losses.requires_grad
 
 
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("length", [16, 64])
+def test_activations_of_an_encoder_are_what_autograd_keeps(dropout, length):
+    model, config = encoder(hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout)
+    sizes = sizes_of(json.loads(config.to_json_string(use_diff=False)), "sequence-labels", 4.0)
+    told = full_estimate(FullSettings(), sizes)
+    kept = Kept(model)
+    model.train()
+    with torch.autograd.graph.saved_tensors_hooks(kept.pack, lambda tensor: tensor):
+        hidden = model(torch.ones(4, length, dtype=torch.long)).last_hidden_state
+    assert hidden.requires_grad
+    lengths = Lengths(tokens=[length] * 4, supervised=[1] * 4)
+    work = estimating.work(TrainingSettings(batch_size=4), sizes, told, lengths)
+    assert work.activations == pytest.approx(sum(kept.bytes.values()), rel=0.08)
+
+
 def test_checkpointing_keeps_the_input_of_each_block_and_the_rest_of_one(tiny_handle):
-    sizes = estimating.sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
+    sizes = sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
     told, lengths = full_estimate(FullSettings(), sizes), Lengths(tokens=[10] * 4, supervised=[5] * 4)
     plain, saving = (
         estimating.work(TrainingSettings(batch_size=4, activation_checkpointing=on), sizes, told, lengths)
@@ -153,14 +188,16 @@ def test_checkpointing_keeps_the_input_of_each_block_and_the_rest_of_one(tiny_ha
     assert saving.flops > 1.25 * plain.flops
 
 
-def operations(layers, method):
+def operations(layers, method, kind):
     """How many operations with a gradient a forward pass through so many blocks makes."""
-    config = AutoConfig.for_model("llama", **{**SMALL, "num_hidden_layers": layers})
-    model = AutoModelForCausalLM.from_config(config)
+    if kind == "bert":
+        model, _ = encoder(num_hidden_layers=layers)
+    else:
+        model = AutoModel.from_config(AutoConfig.for_model("llama", **{**SMALL, "num_hidden_layers": layers}))
     if method == "lora":
-        model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
-        model = model.get_base_model()
-    hidden = model.model(torch.zeros(2, 5, dtype=torch.long)).last_hidden_state
+        targets = list(sizes_of(model.config.to_dict(), "scalar", 4.0).linear)
+        model = get_peft_model(model, LoraConfig(r=4, target_modules=targets)).get_base_model()
+    hidden = model(torch.ones(2, 5, dtype=torch.long)).last_hidden_state
     seen, left = set(), [hidden.grad_fn]
     while left:
         node = left.pop()
@@ -170,12 +207,13 @@ def operations(layers, method):
     return len(seen)
 
 
+@pytest.mark.parametrize("kind", ["llama", "bert"])
 @pytest.mark.parametrize("method", ["lora", "full"])
-def test_operations_are_those_of_the_graph(method):
+def test_operations_are_those_of_the_graph(method, kind):
     """Of the frozen first block the input has no gradient, so the difference of two depths is what a block makes."""
-    a_block = (operations(5, method) - operations(3, method)) / 2
-    config = AutoConfig.for_model("llama", **SMALL)
-    sizes = estimating.sizes_of(json.loads(config.to_json_string(use_diff=False)), "causal-lm", 4.0)
+    a_block = (operations(5, method, kind) - operations(3, method, kind)) / 2
+    config = encoder()[1] if kind == "bert" else AutoConfig.for_model("llama", **SMALL)
+    sizes = sizes_of(json.loads(config.to_json_string(use_diff=False)), "scalar", 4.0)
     told = lora_estimate(LoraSettings(), sizes) if method == "lora" else full_estimate(FullSettings(), sizes)
     lengths = Lengths(tokens=[10] * 4, supervised=[5] * 4)
     work = estimating.work(TrainingSettings(batch_size=4), sizes, told, lengths)
@@ -184,7 +222,7 @@ def test_operations_are_those_of_the_graph(method):
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_as_many_tensors_are_trained_as_is_told(tiny_handle, context, method):
-    sizes = estimating.sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
+    sizes = sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
     if method == "lora":
         adapted, told = apply(tiny_handle, LoraSettings(), context), lora_estimate(LoraSettings(), sizes)
     else:
@@ -194,7 +232,7 @@ def test_as_many_tensors_are_trained_as_is_told(tiny_handle, context, method):
 
 def test_a_pair_is_two_rows_and_a_reference_one_forward_pass_more(tiny_handle):
     """A row of a trainer on pairs has the tokens of both answers, as its preview shows them."""
-    sizes = estimating.sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
+    sizes = sizes_of(tiny_handle.model.config.to_dict(), "causal-lm", 4.0)
     told = lora_estimate(LoraSettings(rank=4), sizes)
     both = Lengths(tokens=[96, 96], supervised=[16, 16])
     single = estimating.work(TrainingSettings(batch_size=4), sizes, told, Lengths(tokens=[48] * 4, supervised=[8] * 4))

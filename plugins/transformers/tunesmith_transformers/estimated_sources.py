@@ -10,10 +10,10 @@ from typing import Any
 from tunesmith import Context
 from tunesmith.estimate import Sizes
 from tunesmith_transformers.claims import WHEEL, place
-from tunesmith_transformers.estimating import read_config, sizes_of
 from tunesmith_transformers.foresee import expected_device
 from tunesmith_transformers.gguf_header import config_of, read_header
 from tunesmith_transformers.settings import ModelSettings
+from tunesmith_transformers.sizes import read_config, sizes_of
 
 HUB_CACHE = "models--{}/snapshots"
 
