@@ -43,7 +43,7 @@ WORK = Work(
     moved=1e6,
     passes=2,
 )
-SPEED = Speed(flops=1e9, narrow=1e8, attention=5e8, bandwidth=1e6, read=1e-3, call=1e-2, process=7000)
+SPEED = Speed(flops=1e9, narrow=1e8, attention=5e8, bandwidth=1e6, read=1e-3, narrow_read=1e-2, call=1e-2, process=7000)
 
 
 def test_the_parts_of_an_adapter() -> None:
@@ -91,8 +91,8 @@ def test_packed_weights_are_small_and_take_time() -> None:
     made = combined(SIZES, packed, LORA, WORK, SPEED)
     assert made.parts["weights"] == 4 * (1650 - 200) + 0.5 * 200
     assert made.step_seconds == pytest.approx(2.0 + 2 * 200 * (0.5 + 8) / 1e6)
-    called = combined(SIZES, replace(packed, calls=6), LORA, WORK, SPEED)
-    assert called.step_seconds - made.step_seconds == pytest.approx(2 * 2 * 6 / 3 * SPEED.call)
+    measured = combined(SIZES, packed, LORA, WORK, replace(SPEED, unpack=1e-3))
+    assert measured.step_seconds == pytest.approx(2.0 + 2 * 200 * 1e-3)
 
 
 def test_rows_take_their_part() -> None:
@@ -101,10 +101,10 @@ def test_rows_take_their_part() -> None:
 
 
 def test_a_step_takes_what_its_kinds_of_work_take() -> None:
-    work = replace(WORK, narrow=3e8, attention=1e9, read=500, calls=25)
-    assert SPEED.seconds(work) == pytest.approx(1 + 1 + 3 + 2 + 0.5 + 0.25)
+    work = replace(WORK, narrow=3e8, attention=1e9, read=500, narrow_read=40, calls=25)
+    assert SPEED.seconds(work) == pytest.approx(1 + 1 + 3 + 2 + 0.5 + 0.4 + 0.25)
     ahead = replace(SPEED, overlaps=True)
-    assert ahead.seconds(work) == pytest.approx(7.5)
+    assert ahead.seconds(work) == pytest.approx(7.9)
     assert ahead.seconds(replace(work, calls=2500)) == pytest.approx(25)
 
 
@@ -112,7 +112,10 @@ def test_a_machine_is_measured_in_the_shapes_of_a_block(monkeypatch) -> None:
     """What it finds is the machine's; that it is of one magnitude with a product timed here is not chance."""
     sizes = replace(SIZES, linear={"q": (64, 64), "up": (64, 192)}, hidden=64, intermediate=192, head_size=32)
     monkeypatch.setattr(machine, "SECONDS", 0.01)
-    found = machine.measure(sizes, "cpu")
+    asked = []
+    found = machine.measure(sizes, "cpu", lambda shape, device: lambda: asked.append((shape, device)))
+    assert set(asked) == {((64, 64), "cpu"), ((192, 64), "cpu")}
+    assert found.unpack > 0
     assert not found.overlaps
     assert 0 <= found.read < 1e-6
     assert 0 < found.call < 0.1
@@ -153,6 +156,10 @@ def test_the_speed_of_this_machine_is_kept_by_what_decides_it(tmp_path) -> None:
     assert machine.known(tmp_path, SIZES, "cpu", 2) == SPEED
     assert machine.known(tmp_path, SIZES, "cpu", 1) is None
     assert machine.known(tmp_path, replace(SIZES, hidden=12), "cpu", 2) is None
+    machine.keep(tmp_path, SIZES, "cpu", 2, replace(SPEED, unpack=0.5, call=3), "nf4")
+    assert machine.known(tmp_path, SIZES, "cpu", 2, "nf4") == replace(SPEED, unpack=0.5, call=3)
+    assert machine.known(tmp_path, SIZES, "cpu", 2) == replace(SPEED, call=3)
+    assert machine.known(tmp_path, SIZES, "cpu", 2, "int8") == replace(SPEED, call=3)
     (tmp_path / machine.FILE).write_text("{")
     assert machine.known(tmp_path, SIZES, "cpu", 2) is None
 

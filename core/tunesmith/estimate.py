@@ -101,12 +101,10 @@ class Packed:
     Args:
         bytes_per_parameter: with scales and tables.
         skipped: names of linear layers that stay as they are.
-        calls: operations that unpack one weight for a product.
     """
 
     bytes_per_parameter: float
     skipped: tuple[str, ...] = ()
-    calls: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,6 +183,7 @@ class Work:
         moved: bytes that pass through memory in a typical step beside the products.
         passes: how often the weights of the base are read in a typical step.
         narrow: operations of a typical step in products with a narrow matrix, as of a low-rank adapter.
+        narrow_read: weights of narrow matrices that these read, each as often as it is.
         attention: operations of attention itself in a typical step, as if nothing were masked.
         read: weights that the products of a typical step read, each as often as it is.
         calls: operations of a typical step, each with its gradient.
@@ -201,6 +200,7 @@ class Work:
     moved: float
     passes: float
     narrow: float = 0.0
+    narrow_read: float = 0.0
     attention: float = 0.0
     read: float = 0.0
     calls: float = 0.0
@@ -212,13 +212,15 @@ class Speed:
 
     Args:
         flops: of products in the shapes of a block, a second, not counting what their weights take to be read.
-        narrow: of products with a matrix 16 wide.
+        narrow: the same of products with a matrix 16 wide.
         attention: of scaled dot-product attention with its gradient.
         bandwidth: bytes a second through plain operations on more memory than caches hold.
         read: seconds that a product takes for each of its weights, whatever the number of rows.
+        narrow_read: the same of a matrix 16 wide.
         call: seconds of an operation with its gradient on next to nothing.
         process: bytes of a process that has imported the libraries; 0 where memory is a GPU's.
         overlaps: whether operations are called while earlier ones still run, as those of a GPU are.
+        unpack: seconds that a quantizer takes to unpack a weight; 0 where it was not measured.
     """
 
     flops: float
@@ -226,14 +228,16 @@ class Speed:
     attention: float
     bandwidth: float
     read: float
+    narrow_read: float
     call: float
     process: int
     overlaps: bool = False
+    unpack: float = 0.0
 
     def seconds(self, work: Work) -> float:
         """Of a typical step."""
         computing = work.flops / self.flops + work.narrow / self.narrow + work.attention / self.attention
-        computing += work.read * self.read + work.moved / self.bandwidth
+        computing += work.read * self.read + work.narrow_read * self.narrow_read + work.moved / self.bandwidth
         calling = work.calls * self.call
         return max(computing, calling) if self.overlaps else computing + calling
 
@@ -324,10 +328,9 @@ def combined(
     seconds = None
     if speed:
         seconds = speed.seconds(work)
-        if packed:  # packed weights are read, written out in full, and read again, for every product
+        if packed:  # for every product: where it was not measured, read, written out in full, and read again
             moved = in_packed * (packed.bytes_per_parameter + 2 * per)
-            calls = packed.calls * sizes.layers * len(kept) / 3  # they have no gradient
-            seconds += work.passes * (moved / speed.bandwidth + calls * speed.call)
+            seconds += work.passes * (in_packed * speed.unpack if speed.unpack else moved / speed.bandwidth)
     return Estimate(
         parts=parts,
         peak=phases[phase],

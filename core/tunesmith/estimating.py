@@ -74,7 +74,7 @@ def estimate(
     work = _asked(stage.trainer, Work, stage.trainer.settings, sizes, trained, lengths)
     if work is None:
         return Unknown(f"trainer {stage.trainer.component.name!r} does not say what it computes")
-    speed = speed or known(context.cache, sizes, plan.run.device, plan.run.threads)
+    speed = speed or known(context.cache, sizes, plan.run.device, plan.run.threads, quantizer_of(line))
     if speed is None:
         notes.append("time, and memory of the process itself, are not known before `--probe` has measured this machine")
     if len(stage.roles) > 1:
@@ -90,6 +90,11 @@ def counted(found: Probe, sizes: Sizes) -> Trained:
     modules = {group.name: group.moves for group in found.groups if group.moves}
     added = max(0, found.total - sizes.parameters)
     return Trained(modules=modules, added=added, base_weights=found.moves > added)
+
+
+def quantizer_of(role: RolePlan) -> str:
+    """The name of the quantizer, or nothing."""
+    return role.quantizer.component.name if role.quantizer else ""
 
 
 def _line(plan: Plan, role: RolePlan) -> RolePlan | None:

@@ -14,14 +14,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 from tunesmith import speed as machine
 from tunesmith.context import Context, SilentReporter
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.estimate import Lengths, Sizes, Speed
-from tunesmith.estimating import keep_lengths
+from tunesmith.estimating import keep_lengths, quantizer_of
 from tunesmith.guard import guarded, seed_everything
 from tunesmith.ledger import Ledger
 from tunesmith.memory import forget_peak, peak_memory, resident, trim
@@ -30,7 +32,7 @@ from tunesmith.recipe import read
 from tunesmith.records import Dataset, Records
 from tunesmith.registry import Registry
 from tunesmith.roles import Roles, load_roles
-from tunesmith.spec import Settings, Trainer
+from tunesmith.spec import Quantizer, Settings, Trainer
 from tunesmith.stage import load_data
 from tunesmith.store import write_file, write_json
 
@@ -148,11 +150,11 @@ def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> R
     for use in stage.uses():
         use.component.resolve()  # what a run imports
     sizes = _sizes(stage, context)
-    speed = _speed(plan, sizes) if sizes else None
+    speed = _speed(plan, stage, sizes) if sizes else None
     process = _settled()
     if sizes and speed:
         speed = replace(speed, process=0 if speed.overlaps else process)
-        machine.keep(context.cache, sizes, plan.run.device, plan.run.threads, speed)
+        machine.keep(context.cache, sizes, plan.run.device, plan.run.threads, speed, quantizer_of(stage.main_role))
     data = load_data(stage, context)
     lengths = _lengths(stage, data, context)
     lengths = replace(lengths, held=max(0, _settled() - process))
@@ -269,14 +271,19 @@ def _sizes(stage: StagePlan, context: Context) -> Sizes | None:
     return sizes if isinstance(sizes, Sizes) else None
 
 
-def _speed(plan: Plan, sizes: Sizes) -> Speed:
+def _speed(plan: Plan, stage: StagePlan, sizes: Sizes) -> Speed:
     """This machine's speed, without what the process takes."""
     import torch
+
+    use, unpack = stage.main_role.quantizer, None
+    if use is not None and isinstance(use.component, Quantizer) and use.component.unpack:
+        unpack = partial(use.component.resolve("unpack"), use.settings)
 
     if plan.run.threads:
         torch.set_num_threads(plan.run.threads)
     device = "cuda" if plan.run.device != "cpu" and torch.cuda.is_available() else "cpu"
-    return machine.measure(sizes, device)
+    with guarded(use) if use and unpack else nullcontext():
+        return machine.measure(sizes, device, unpack)
 
 
 def main(path: Path) -> int:

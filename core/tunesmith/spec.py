@@ -191,6 +191,13 @@ class Quantizer(Component):
 
     kind: ClassVar[str] = "quantizer"
 
+    unpack: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `unpack(settings, shape, device)`: packs a weight (out, in) and
+    returns a callable that unpacks it, as each product with it does. `tunesmith plan --probe` times it."""
+
+    def _references(self) -> tuple[str, ...]:
+        return (*super()._references(), "unpack")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter(Component):

@@ -6,7 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib import metadata
 from itertools import pairwise
 from pathlib import Path
@@ -15,6 +15,9 @@ from typing import Any
 from tunesmith.estimate import Sizes, Speed
 from tunesmith.folder import parsed_file
 from tunesmith.store import write_json
+
+#: Packs a weight of a shape (out, in) on a device and returns what unpacks it.
+Unpack = Callable[[tuple[int, int], str], Callable[[], object]]
 
 FILE = "speed.json"
 ROWS = 512  # tokens of a product, about those of a small batch
@@ -26,41 +29,63 @@ SECONDS = 0.8  # of each of the measurements
 BEYOND_CACHES = 256 * 2**20  # bytes of the values that plain operations read, more than a processor keeps near it
 
 
-def known(cache: Path, sizes: Sizes, device: str, threads: int) -> Speed | None:
-    """What was measured here for blocks of this width; None before it was."""
-    found = parsed_file(cache / FILE).get(_key(sizes, device, threads))
-    try:
-        return Speed(**found) if isinstance(found, dict) else None
-    except TypeError:  # another version wrote it
-        return None
+def known(cache: Path, sizes: Sizes, device: str, threads: int, quantizer: str = "") -> Speed | None:
+    """What was measured here for blocks of this width, if possible with this quantizer; None before it was."""
+    kept = parsed_file(cache / FILE)
+    for name in dict.fromkeys((quantizer, "")):
+        found = kept.get(_key(sizes, device, threads, name))
+        try:
+            return Speed(**found)
+        except TypeError:  # there is none, or another version wrote it
+            continue
+    return None
 
 
-def measure(sizes: Sizes, device: str) -> Speed:
-    """Time what a training step is made of, in the shapes of a block. What a process takes is not looked at."""
+def measure(sizes: Sizes, device: str, unpack: Unpack | None = None) -> Speed:
+    """Time what a training step is made of, in the shapes of a block. What a process takes is not looked at.
+
+    Args:
+        unpack: packs a weight of a shape (out, in) and returns what unpacks it, as `Quantizer.unpack` does.
+    """
     import torch
 
     kind = torch.float32 if sizes.bytes_per_parameter > 2 else torch.bfloat16
     where: dict[str, Any] = {"device": device, "dtype": kind}
     flops, read = _products(sizes, device, where)
+    narrow, narrow_read = _narrow(sizes, device, where)
     return Speed(
         flops=flops,
-        narrow=_narrow(sizes, device, where),
+        narrow=narrow,
         attention=_attention(sizes, device, where),
         bandwidth=_bandwidth(sizes, device, where),
         read=read,
+        narrow_read=narrow_read,
         call=_call(device, where),
         process=0,
         overlaps=device.startswith("cuda"),
+        unpack=_unpack(sizes, device, unpack) if unpack else 0.0,
     )
 
 
+def _line(taken: Callable[[int], float], weights: int, products: int) -> tuple[float, float]:
+    """Operations a second, and seconds a weight and product: of the line through the times for few rows and for many.
+
+    Args:
+        taken: the time of some products with so many rows.
+        weights: of these products together.
+        products: how many there are with each weight.
+    """
+    few, many = taken(FEW), taken(ROWS)
+    a_row = max(many - few, many / 2) / (ROWS - FEW)  # a disturbed measurement must not turn the line over
+    return 2 * weights * products / a_row, max(0.0, few - FEW * a_row) / weights / products
+
+
 def _products(sizes: Sizes, device: str, where: dict[str, Any]) -> tuple[float, float]:
-    """Operations a second, and seconds a weight: of the line through the times for few rows and for many."""
+    """The line of a block's own products."""
     import torch
 
     shapes = list(dict.fromkeys(sizes.linear.values()))
     blocks = [[torch.randn(out, into, **where) for into, out in shapes] for _ in range(BLOCKS)]
-    weights = sum(weight.numel() for block in blocks for weight in block)
 
     def taken(rows: int) -> float:
         inputs = [torch.randn(rows, into, **where) for into, _ in shapes]
@@ -72,25 +97,43 @@ def _products(sizes: Sizes, device: str, where: dict[str, Any]) -> tuple[float, 
 
         return _seconds(products, device)
 
-    few, many = taken(FEW), taken(ROWS)
-    a_row = max(many - few, many / 2) / (ROWS - FEW)  # a disturbed measurement must not turn the line over
-    return 2 * weights / a_row, max(0.0, few - FEW * a_row) / weights
+    return _line(taken, sum(weight.numel() for block in blocks for weight in block), 1)
 
 
-def _narrow(sizes: Sizes, device: str, where: dict[str, Any]) -> float:
-    """Operations a second of an adapter's two products."""
+def _narrow(sizes: Sizes, device: str, where: dict[str, Any]) -> tuple[float, float]:
+    """The line of an adapter's products: two forward, two for the input's gradient, two for those of its matrices."""
     import torch
 
-    shapes = list(dict.fromkeys(sizes.linear.values()))
+    shapes = [*dict.fromkeys(sizes.linear.values())] * BLOCKS
     down = [torch.randn(NARROW, into, **where) for into, _ in shapes]
     up = [torch.randn(out, NARROW, **where) for _, out in shapes]
-    inputs = [torch.randn(ROWS, into, **where) for into, _ in shapes]
 
-    def products() -> None:
-        for first, second, values in zip(down, up, inputs, strict=True):
-            torch.nn.functional.linear(torch.nn.functional.linear(values, first), second)
+    def taken(rows: int) -> float:
+        inputs = [torch.randn(rows, into, **where) for into, _ in shapes]
+        gradients = [torch.randn(rows, out, **where) for _, out in shapes]
 
-    return 2 * ROWS * sum(weight.numel() for weight in (*down, *up)) / _seconds(products, device)
+        def products() -> None:
+            for first, second, values, gradient in zip(down, up, inputs, gradients, strict=True):
+                inner = torch.nn.functional.linear(values, first)
+                torch.nn.functional.linear(inner, second)
+                back = gradient @ second
+                gradient.t() @ inner, back.t() @ values, back @ first
+
+        return _seconds(products, device)
+
+    return _line(taken, sum(weight.numel() for weight in (*down, *up)), 3)
+
+
+def _unpack(sizes: Sizes, device: str, unpack: Unpack) -> float:
+    """Seconds a weight of unpacking the weights of some blocks in turn."""
+    shapes = [(out, into) for into, out in sizes.linear.values()]
+    unpacking = [unpack(shape, device) for _ in range(BLOCKS) for shape in shapes]
+
+    def all_of_them() -> None:
+        for one in unpacking:
+            one()
+
+    return _seconds(all_of_them, device) / (BLOCKS * sum(rows * columns for rows, columns in shapes))
 
 
 def _attention(sizes: Sizes, device: str, where: dict[str, Any]) -> float:
@@ -155,10 +198,12 @@ def _operations(result: Any) -> int:
     return len(seen)
 
 
-def keep(cache: Path, sizes: Sizes, device: str, threads: int, speed: Speed) -> None:
-    """Keep a measurement for later plans."""
+def keep(cache: Path, sizes: Sizes, device: str, threads: int, speed: Speed, quantizer: str = "") -> None:
+    """Keep a measurement for later plans, of the same quantizer and, all but `unpack`, of any."""
     cache.mkdir(parents=True, exist_ok=True)
-    write_json(cache / FILE, {**parsed_file(cache / FILE), _key(sizes, device, threads): asdict(speed)})
+    found = {_key(sizes, device, threads, ""): asdict(replace(speed, unpack=0.0))}
+    found[_key(sizes, device, threads, quantizer)] = asdict(speed)
+    write_json(cache / FILE, {**parsed_file(cache / FILE), **found})
 
 
 def _seconds(run: Callable[[], object], device: str) -> float:
@@ -180,11 +225,12 @@ def _seconds(run: Callable[[], object], device: str) -> float:
     return taken / count
 
 
-def _key(sizes: Sizes, device: str, threads: int) -> str:
-    """Whatever a speed depends on: processor, torch, device, threads, and the shapes."""
+def _key(sizes: Sizes, device: str, threads: int, quantizer: str) -> str:
+    """Whatever a speed depends on: processor, torch, device, threads, the shapes, and the quantizer."""
     try:
         torch: Any = metadata.version("torch")
     except metadata.PackageNotFoundError:
         torch = "none"
     shapes = f"{sizes.hidden}x{sizes.intermediate}x{sizes.bytes_per_parameter:g}"
-    return f"{platform.node()} {platform.machine()} {os.cpu_count()} torch-{torch} {device} {threads} {shapes}"
+    machine = f"{platform.node()} {platform.machine()} {os.cpu_count()} torch-{torch} {device} {threads} {shapes}"
+    return f"{machine} {quantizer}".rstrip()

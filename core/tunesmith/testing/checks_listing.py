@@ -39,6 +39,7 @@ OPTIONS = {
     "formula": ("model", "settings"),
     "quantized": ("settings", "folder"),
     "tokenizer": ("settings", "context"),
+    "unpack": ("settings", "shape", "device"),
     "preview": ("rows", "record_type", "settings", "tokenizer"),
 }
 

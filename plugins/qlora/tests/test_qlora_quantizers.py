@@ -15,7 +15,7 @@ from bitsandbytes.nn import Linear4bit, Linear8bitLt, Params4bit
 from torch import nn
 
 from tunesmith import Context, Labels, MissingError, ModelHandle, RecipeError
-from tunesmith_qlora import FourBitSettings, Int8Settings, Nf4Settings, foresee, quantizers
+from tunesmith_qlora import FourBitSettings, Int8Settings, Nf4Settings, foresee, quantizers, unpacking
 from tunesmith_qlora.size import measured
 from tunesmith_transformers.settings import ModelSettings
 from tunesmith_transformers.sources import directory
@@ -44,6 +44,16 @@ def four_bit(double: bool) -> nn.Module:
 
 def test_four_bits_and_a_scale_for_each_block_of_64():
     assert measured(four_bit(double=False))["bits_a_parameter"] == pytest.approx(4 + 32 / 64, abs=0.001)
+
+
+@pytest.mark.parametrize(("unpack", "settings"), [(unpacking.nf4, Nf4Settings()), (unpacking.fp4, FourBitSettings())])
+def test_what_is_timed_unpacks_a_weight_of_the_shape_that_was_asked(unpack, settings):
+    torch.manual_seed(0)
+    weight = torch.randn(96, 64)
+    torch.manual_seed(0)
+    found = unpack(settings, (96, 64), "cpu")()
+    assert (found.shape, found.dtype) == ((96, 64), torch.float32)
+    assert 0.05 < (found - weight).norm() / weight.norm() < 0.2
 
 
 def test_double_quantization_holds_the_scales_in_8_bits():

@@ -65,6 +65,7 @@ def tunesmith_quantizers() -> Iterator[Quantizer]:
         requires=needs,
         check="tunesmith_qlora.foresee:check",
         estimate="tunesmith_qlora.estimate:four_bit",
+        unpack="tunesmith_qlora.unpacking:nf4",
     )
     yield Quantizer(
         name="fp4",
@@ -74,6 +75,7 @@ def tunesmith_quantizers() -> Iterator[Quantizer]:
         requires=needs,
         check="tunesmith_qlora.foresee:check",
         estimate="tunesmith_qlora.estimate:four_bit",
+        unpack="tunesmith_qlora.unpacking:fp4",
     )
     yield Quantizer(
         name="int8",

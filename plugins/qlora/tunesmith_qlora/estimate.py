@@ -7,13 +7,9 @@ from tunesmith_qlora import FourBitSettings, Int8Settings, Nf4Settings
 
 
 def four_bit(settings: FourBitSettings | Nf4Settings, sizes: Sizes) -> Packed:
-    """4 bits, and a float32 scale a block of 64; with double quantization an 8-bit one, and one more a block of 256.
-
-    Unpacking a weight is seven operations; with double quantization its scales are unpacked before it.
-    """
-    calls = 15 if settings.double_quant else 7
+    """4 bits, and a float32 scale a block of 64; with double quantization an 8-bit one, and one more a block of 256."""
     bits = 4 + 8 / 64 + 32 / (64 * 256) if settings.double_quant else 4 + 32 / 64
-    return Packed(bytes_per_parameter=bits / 8, skipped=settings.skip_modules, calls=calls)
+    return Packed(bytes_per_parameter=bits / 8, skipped=settings.skip_modules)
 
 
 def eight_bit(settings: Int8Settings, sizes: Sizes) -> Packed:

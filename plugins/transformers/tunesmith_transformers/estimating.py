@@ -20,6 +20,7 @@ STATE = (("8bit", 2.0), ("sgd", 0.0), ("adafactor", 0.1), ("lion", 4.0))
 #: Values that pass through memory a trained parameter in one step of AdamW, gradient norm and scaling included.
 UPDATED = 24
 MOVED_LOGITS = 7  # of each logit: written, read, normalized, read, and its gradient
+MOVED_TIED = 5  # of each weight of a tied embedding: a gradient of zeros, and the sum with that of the head
 #: Operations of AdamW, gradient norm and scaling on a tensor, in operations that have a gradient besides.
 CALLS_UPDATED = 5
 
@@ -75,6 +76,7 @@ def work(
     products = ahead + 1 + (1 if trained.base_weights else 0)  # with each weight of a block
     with_head = forwards + (3 if trained.head else 2)
     head = sizes.outputs * sizes.hidden
+    narrow = 0 if trained.base_weights else trained.added
     moved = (
         padded
         * sizes.layers
@@ -82,6 +84,7 @@ def work(
         * (1 + 0.3 * (ahead - 1))
     )
     moved += supervised * sizes.outputs * MOVED_LOGITS + trained.parameters * UPDATED
+    moved += MOVED_TIED * sizes.embedding if trained.head and sizes.tied else 0
     calls = sizes.block.calls + trained.calls + (sizes.block.calls_trained if trained.base_weights else 0)
     calls *= sizes.layers * passes * (1 + (ahead - 1) / 3)  # a forward pass alone takes a third
     return Work(
@@ -95,7 +98,8 @@ def work(
         flops=2 * (padded * products * sizes.in_blocks + supervised * with_head * head),
         moved=moved * per,
         passes=(1 + ahead) * passes,
-        narrow=padded * (2 * ahead + 4) * (0 if trained.base_weights else trained.added),
+        narrow=2 * padded * (ahead + 2) * narrow,
+        narrow_read=passes * (ahead + 2) * narrow,
         attention=padded * (4 * ahead + 10) * mean * attention * sizes.layers,
         read=passes * (products * sizes.in_blocks + with_head * head),
         calls=calls + CALLS_UPDATED * trained.tensors,
