@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from importlib import metadata
 from itertools import pairwise
@@ -34,10 +35,9 @@ def known(cache: Path, sizes: Sizes, device: str, threads: int, quantizer: str =
     kept = parsed_file(cache / FILE)
     for name in dict.fromkeys((quantizer, "")):
         found = kept.get(_key(sizes, device, threads, name))
-        try:
-            return Speed(**found)
-        except TypeError:  # there is none, or another version wrote it
-            continue
+        if isinstance(found, dict):
+            with suppress(TypeError):  # another version wrote it
+                return Speed(**found)
     return None
 
 
