@@ -71,7 +71,13 @@ def registry() -> Registry:
 
 @pytest.fixture
 def plan(tmp_path: Path, tiny_folder: Path, registry: Registry) -> Callable[[dict[str, Any]], Plan]:
-    """Plan a recipe in a folder that has every file it names; the model is the tiny one."""
+    """Plan a recipe in a folder that has every file it names; the model is the tiny one.
+
+    The folder lies so deep that what a recipe finds above its own (`../../../shared`) is still of this test alone.
+    """
+    home = tmp_path
+    tmp_path = home.joinpath(*"abcdef")
+    tmp_path.mkdir(parents=True)
 
     def make(tree: dict[str, Any]) -> Plan:
         for file in tree.get("plugins", []):
@@ -84,7 +90,9 @@ def plan(tmp_path: Path, tiny_folder: Path, registry: Registry) -> Callable[[dic
             for data in (stage["data"], *stage["data"].get("sources", {}).values()):
                 for key, value in data.items():
                     if key in ("path", "validation_path") and data["use"] != "hub":
-                        _write_rows(tmp_path / value, data.get("columns", {}))
+                        path = (tmp_path / value).resolve()
+                        assert path.is_relative_to(home), f"{value} leads out of the folder of this test"
+                        _write_rows(path, data.get("columns", {}))
             _write_rewards(tmp_path, stage["trainer"].get("reward", ()))
         path = tmp_path / "recipe.toml"
         path.write_text(tomli_w.dumps(tree), encoding="utf-8")
