@@ -296,7 +296,8 @@ def test_the_example_can_be_planned(recipe: Path, tmp_path: Path) -> None:
         sets.append(f'data.validation_path="{tmp_path / "rows.csv"}"')
     (stage,) = make_plan(read(recipe, sets), Registry.discover()).stages
     assert stage.trainer.component.name == ("sft" if recipe.name == "prompted.toml" else "classify")
-    assert f"tunesmith run docs/examples/banking77/{recipe.name}" in recipe.read_text(encoding="utf-8")
+    verb = "search" if "search" in read(recipe).tree else "run"
+    assert f"tunesmith {verb} docs/examples/banking77/{recipe.name}" in recipe.read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the data set is not at {REAL}")
