@@ -25,9 +25,9 @@ ROWS = 512  # tokens of a product, about those of a small batch
 FEW = 64  # tokens of another: what it takes longer than its share is what weights take to be read
 NARROW = 16  # width of a narrow matrix, the usual rank of an adapter
 LENGTH = 128  # tokens of a sequence in the attention that is measured
-BLOCKS = 8  # whose weights are read in turn, so that none is near the processor still
+BLOCKS = 8  # at most, whose weights are read in turn, so that none is near the processor still
 SECONDS = 0.8  # of each of the measurements
-BEYOND_CACHES = 256 * 2**20  # bytes of the values that plain operations read, more than a processor keeps near it
+BEYOND_CACHES = 256 * 2**20  # bytes of all values that are read in turn, more than a processor keeps near it
 
 
 def known(cache: Path, sizes: Sizes, device: str, threads: int, quantizer: str = "") -> Speed | None:
@@ -85,7 +85,8 @@ def _products(sizes: Sizes, device: str, where: dict[str, Any]) -> tuple[float, 
     import torch
 
     shapes = list(dict.fromkeys(sizes.linear.values()))
-    blocks = [[torch.randn(out, into, **where) for into, out in shapes] for _ in range(BLOCKS)]
+    block = sum(into * out for into, out in shapes)
+    blocks = [[torch.randn(out, into, **where) for into, out in shapes] for _ in range(_copies(sizes, block))]
 
     def taken(rows: int) -> float:
         inputs = [torch.randn(rows, into, **where) for into, _ in shapes]
@@ -104,7 +105,8 @@ def _narrow(sizes: Sizes, device: str, where: dict[str, Any]) -> tuple[float, fl
     """The line of an adapter's products: two forward, two for the input's gradient, two for those of its matrices."""
     import torch
 
-    shapes = [*dict.fromkeys(sizes.linear.values())] * BLOCKS
+    shapes = list(dict.fromkeys(sizes.linear.values()))
+    shapes *= _copies(sizes, ROWS * sum(into + out for into, out in shapes))
     down = [torch.randn(NARROW, into, **where) for into, _ in shapes]
     up = [torch.randn(out, NARROW, **where) for _, out in shapes]
 
@@ -127,13 +129,20 @@ def _narrow(sizes: Sizes, device: str, where: dict[str, Any]) -> tuple[float, fl
 def _unpack(sizes: Sizes, device: str, unpack: Unpack) -> float:
     """Seconds a weight of unpacking the weights of some blocks in turn."""
     shapes = [(out, into) for into, out in sizes.linear.values()]
-    unpacking = [unpack(shape, device) for _ in range(BLOCKS) for shape in shapes]
+    weights = sum(rows * columns for rows, columns in shapes)
+    copies = _copies(sizes, weights)
+    unpacking = [unpack(shape, device) for _ in range(copies) for shape in shapes]
 
     def all_of_them() -> None:
         for one in unpacking:
             one()
 
-    return _seconds(all_of_them, device) / (BLOCKS * sum(rows * columns for rows, columns in shapes))
+    return _seconds(all_of_them, device) / (copies * weights)
+
+
+def _copies(sizes: Sizes, values: int) -> int:
+    """How often so many values are made, to be read in turn: a large block is beyond the caches by itself."""
+    return max(1, min(BLOCKS, int(BEYOND_CACHES / values / max(sizes.bytes_per_parameter, 2))))
 
 
 def _attention(sizes: Sizes, device: str, where: dict[str, Any]) -> float:
@@ -155,7 +164,7 @@ def _bandwidth(sizes: Sizes, device: str, where: dict[str, Any]) -> float:
     import torch
 
     row = torch.randn(ROWS, sizes.intermediate, **where)
-    count = max(4, min(32, BEYOND_CACHES // (row.numel() * row.element_size())))
+    count = max(4, min(32, BEYOND_CACHES // (2 * row.numel() * row.element_size())))
     wide, results = ([row.clone() for _ in range(count)] for _ in range(2))
 
     def plain() -> None:
@@ -218,7 +227,7 @@ def _seconds(run: Callable[[], object], device: str) -> float:
         run()
     finish()
     count, begun = 0, time.perf_counter()
-    while (taken := time.perf_counter() - begun) < SECONDS or count < 5:
+    while (taken := time.perf_counter() - begun) < SECONDS or count < 3:
         run()
         finish()
         count += 1
