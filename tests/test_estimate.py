@@ -124,6 +124,20 @@ def test_a_machine_is_measured_in_the_shapes_of_a_block(monkeypatch) -> None:
     assert found.attention > 1e6
 
 
+def test_measuring_a_large_block_makes_it_once(monkeypatch) -> None:
+    """Eight blocks of a model of billions of parameters would not fit beside it."""
+    monkeypatch.setattr(machine, "SECONDS", 0.0)
+    monkeypatch.setattr(machine, "BEYOND_CACHES", 4 * 100)
+    made = []
+
+    def unpack(shape, device):
+        made.append(shape)
+        return lambda: None
+
+    machine.measure(SIZES, "cpu", unpack)
+    assert made == [(10, 10), (20, 10)]
+
+
 def test_rows_that_are_tried_are_padded_as_all_rows_are() -> None:
     """Grouped by length, the 24 rows of twelve steps are padded no more than 4,000 rows are."""
     tokens = [20 + (row * 7919) % 100 + (100 if row % 97 == 0 else 0) for row in range(4000)]
