@@ -109,7 +109,7 @@ def test_a_step_takes_what_its_kinds_of_work_take() -> None:
 
 
 def test_a_machine_is_measured_in_the_shapes_of_a_block(monkeypatch) -> None:
-    """What it finds is the machine's; that it is of one magnitude with a product timed here is not chance."""
+    """What it finds is the machine's: no more than magnitudes is certain."""
     sizes = replace(SIZES, linear={"q": (64, 64), "up": (64, 192)}, hidden=64, intermediate=192, head_size=32)
     monkeypatch.setattr(machine, "SECONDS", 0.01)
     asked = []
@@ -119,7 +119,8 @@ def test_a_machine_is_measured_in_the_shapes_of_a_block(monkeypatch) -> None:
     assert not found.overlaps
     assert 0 <= found.read < 1e-6
     assert 0 < found.call < 0.1
-    assert found.flops > found.narrow > 1e6
+    assert found.flops > 1e6
+    assert found.narrow > 1e6
     assert found.bandwidth > 1e6
     assert found.attention > 1e6
 

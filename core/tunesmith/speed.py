@@ -26,7 +26,7 @@ FEW = 64  # tokens of another: what it takes longer than its share is what weigh
 NARROW = 16  # width of a narrow matrix, the usual rank of an adapter
 LENGTH = 128  # tokens of a sequence in the attention that is measured
 BLOCKS = 8  # at most, whose weights are read in turn, so that none is near the processor still
-SECONDS = 0.8  # of each of the measurements
+SECONDS = 0.4  # of each of the measurements
 BEYOND_CACHES = 256 * 2**20  # bytes of all values that are read in turn, more than a processor keeps near it
 
 
