@@ -193,10 +193,10 @@ def _call(device: str, where: dict[str, Any]) -> float:
     def step() -> None:
         torch.autograd.grad(forward(), trained)
 
-    return _seconds(step, device) / _operations(forward())
+    return _seconds(step, device) / operations(forward())
 
 
-def _operations(result: Any) -> int:
+def operations(result: Any) -> int:
     """How many operations with a gradient a result comes from."""
     seen, left = set(), [result.grad_fn]
     while left:

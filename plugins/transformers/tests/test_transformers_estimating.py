@@ -12,6 +12,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from tunesmith import Context
 from tunesmith.estimate import Lengths
+from tunesmith.speed import operations
 from tunesmith_full import FullSettings
 from tunesmith_full.adapters import full
 from tunesmith_full.estimate import full as full_estimate
@@ -188,7 +189,7 @@ def test_checkpointing_keeps_the_input_of_each_block_and_the_rest_of_one(tiny_ha
     assert saving.flops > 1.25 * plain.flops
 
 
-def operations(layers, method, kind):
+def operations_of(layers, method, kind):
     """How many operations with a gradient a forward pass through so many blocks makes."""
     if kind == "bert":
         model, _ = encoder(num_hidden_layers=layers)
@@ -198,20 +199,14 @@ def operations(layers, method, kind):
         targets = list(sizes_of(model.config.to_dict(), "scalar", 4.0).linear)
         model = get_peft_model(model, LoraConfig(r=4, target_modules=targets)).get_base_model()
     hidden = model(torch.ones(2, 5, dtype=torch.long)).last_hidden_state
-    seen, left = set(), [hidden.grad_fn]
-    while left:
-        node = left.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            left += [before for before, _ in node.next_functions]
-    return len(seen)
+    return operations(hidden)
 
 
 @pytest.mark.parametrize("kind", ["llama", "bert"])
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_operations_are_those_of_the_graph(method, kind):
     """Of the frozen first block the input has no gradient, so the difference of two depths is what a block makes."""
-    a_block = (operations(5, method, kind) - operations(3, method, kind)) / 2
+    a_block = (operations_of(5, method, kind) - operations_of(3, method, kind)) / 2
     config = encoder()[1] if kind == "bert" else AutoConfig.for_model("llama", **SMALL)
     sizes = sizes_of(json.loads(config.to_json_string(use_diff=False)), "scalar", 4.0)
     told = lora_estimate(LoraSettings(), sizes) if method == "lora" else full_estimate(FullSettings(), sizes)
