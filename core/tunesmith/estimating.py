@@ -51,16 +51,16 @@ def estimate(
     line = _line(plan, role)
     if line is None or line.model is None:
         return Unknown("the model of this stage is made by an earlier one")
-    sizes = _asked(line.model, Sizes, line.model.settings, context, role.role.head)
+    sizes = asked(line.model, Sizes, line.model.settings, context, role.role.head)
     if sizes is None:
         return Unknown(f"model {line.model.component.name!r} cannot tell its sizes before it is fetched and built")
     notes = [sizes.note] if sizes.note else []
     packed = None
     if line.quantizer:
-        packed = _asked(line.quantizer, Packed, line.quantizer.settings, sizes)
+        packed = asked(line.quantizer, Packed, line.quantizer.settings, sizes)
         if packed is None:
             return Unknown(f"quantizer {line.quantizer.component.name!r} does not say what it holds")
-    trained = _asked(line.adapter, Trained, line.adapter.settings, sizes) if line.adapter else None
+    trained = asked(line.adapter, Trained, line.adapter.settings, sizes) if line.adapter else None
     if trained is None and found is not None:
         trained = counted(found, sizes)
         notes.append(f"adapter {found.adapter!r} does not say what it keeps for the backward pass: that is left out")
@@ -71,7 +71,7 @@ def estimate(
         limit = getattr(stage.trainer.settings, "max_length", None)
         lengths = Lengths.of_nothing(limit)
         notes.append(f"every row is taken to be {lengths.tokens[0]} tokens: `--probe` reads the rows")
-    work = _asked(stage.trainer, Work, stage.trainer.settings, sizes, trained, lengths)
+    work = asked(stage.trainer, Work, stage.trainer.settings, sizes, trained, lengths)
     if work is None:
         return Unknown(f"trainer {stage.trainer.component.name!r} does not say what it computes")
     speed = speed or known(context.cache, sizes, plan.run.device, plan.run.threads, quantizer_of(line))
@@ -107,7 +107,7 @@ def _line(plan: Plan, role: RolePlan) -> RolePlan | None:
     return replace(earlier, quantizer=None, adapter=role.adapter) if role.carry == "merge" else earlier
 
 
-def _asked(use: Use, kind: type[Record], *arguments: Any) -> Record | None:
+def asked(use: Use, kind: type[Record], *arguments: Any) -> Record | None:
     """What a component tells; None where it does not, or cannot."""
     if not use.component.estimate:
         return None

@@ -23,7 +23,7 @@ from tunesmith import speed as machine
 from tunesmith.context import Context, SilentReporter
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.estimate import Lengths, Sizes, Speed
-from tunesmith.estimating import keep_lengths, quantizer_of
+from tunesmith.estimating import asked, keep_lengths, quantizer_of
 from tunesmith.guard import guarded, seed_everything
 from tunesmith.ledger import Ledger
 from tunesmith.memory import forget_peak, peak_memory, resident, trim
@@ -264,11 +264,7 @@ def _lengths(stage: StagePlan, data: Dataset, context: Context) -> Lengths:
 def _sizes(stage: StagePlan, context: Context) -> Sizes | None:
     """What the model tells of itself."""
     use = stage.main_role.model
-    if use is None or not use.component.estimate:
-        return None
-    with guarded(use):
-        sizes = use.component.resolve("estimate")(use.settings, context, stage.main_role.role.head)
-    return sizes if isinstance(sizes, Sizes) else None
+    return asked(use, Sizes, use.settings, context, stage.main_role.role.head) if use else None
 
 
 def _speed(plan: Plan, stage: StagePlan, sizes: Sizes) -> Speed:
