@@ -16,11 +16,13 @@ from torch.nn import functional
 from tunesmith import Context, DataError, Dataset, Labels, RecipeError, Records, Registry
 from tunesmith.calibration import expected_error, reliability
 from tunesmith.context import SilentReporter
+from tunesmith.estimate import Lengths, Trained
 from tunesmith.labels import check_labels, labels_of
 from tunesmith.plan import make_plan
 from tunesmith.recipe import read
 from tunesmith.stage import load_data
 from tunesmith_classify.encode import Collator, Example, encode
+from tunesmith_classify.estimate import training
 from tunesmith_classify.judged import one_label, several_labels
 from tunesmith_classify.losses import (
     class_weights,
@@ -36,6 +38,7 @@ from tunesmith_classify.settings import ClassificationSettings, ClassifySettings
 from tunesmith_classify.tagged import entities
 from tunesmith_transformers.heads import row_outputs, with_head
 from tunesmith_transformers.pooled import pool
+from tunesmith_transformers.sizes import sizes_of
 
 THREE = Labels(("a", "b", "c"))
 
@@ -281,6 +284,17 @@ def test_a_words_tag_stands_at_its_first_token(tiny_handle: Any) -> None:
     assert [tag for tag in found.target if tag != -100] == [0, 1, 2]
     (cut,) = encode(Records(rows, ["1"]), "tokens-tags", tiny_handle.tokenizer, THREE.index, max_length=4)
     assert [tag for tag in cut.target if tag != -100] == [0, 1]
+
+
+@pytest.mark.parametrize(("settings", "sequences"), [({}, 4), ({"r_drop": 1.0}, 8), ({"contrastive": 0.5}, 8)])
+def test_what_passes_each_text_twice_is_estimated_so(
+    tiny_handle: Any, settings: dict[str, float], sequences: int
+) -> None:
+    sizes = sizes_of(tiny_handle.model.config.to_dict(), "sequence-labels", 4.0)
+    assert sizes is not None
+    lengths = Lengths(tokens=[10] * 4, supervised=[1] * 4)
+    chosen = ClassifySettings(batch_size=4, **settings)
+    assert training(chosen, sizes, Trained(modules={}, added=0), lengths).longest.rows == sequences
 
 
 # --- the example ----------------------------------------------------------------------------------

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from tunesmith.estimate import Lengths, Sizes, Trained, Work
-from tunesmith_classify.settings import ClassifySettings, TagSettings
+from tunesmith_classify.settings import TagSettings
 from tunesmith_transformers.estimating import work
 
 
-def training(settings: ClassifySettings | TagSettings, sizes: Sizes, trained: Trained, lengths: Lengths) -> Work:
+def training(settings: TagSettings, sizes: Sizes, trained: Trained, lengths: Lengths) -> Work:
     """A sequence a row; two where R-Drop or the contrastive loss has each passed twice."""
-    twice = getattr(settings, "r_drop", 0) or getattr(settings, "contrastive", 0)
-    return work(settings, sizes, trained, lengths, sides=2 if twice else 1)
+    return work(settings, sizes, trained, lengths, sides=2 if settings.twice else 1)

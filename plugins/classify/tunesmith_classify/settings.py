@@ -35,6 +35,11 @@ class TagSettings(TrainingSettings):
     disable_dropout: bool = False
     """Train without dropout, the adapter's included."""
 
+    @property
+    def twice(self) -> bool:
+        """Whether each row is passed twice, with other dropout."""
+        return False
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifySettings(TagSettings):
@@ -46,6 +51,11 @@ class ClassifySettings(TagSettings):
     """Weight of the supervised contrastive loss on what the head reads: texts of one label come near each other."""
     contrastive_temperature: Annotated[float, Gt(0)] = 0.1
     """Temperature of the contrastive loss; lower looks at the nearest texts only."""
+
+    @property
+    def twice(self) -> bool:
+        """Whether each text is passed twice, with other dropout."""
+        return self.r_drop > 0 or self.contrastive > 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,7 +60,7 @@ class ClassifyTrainer(MeanTrainer):
         own = target_weight(targets, self.weights, self.labels.several, counts)
         total = own if num_items_in_batch is None else num_items_in_batch
         texts = self.settings if isinstance(self.settings, ClassifySettings) else ClassifySettings()
-        twice = texts.r_drop > 0 or texts.contrastive > 0
+        twice = texts.twice
         if twice:
             inputs = {name: torch.cat((value, value)) for name, value in inputs.items()}
         read, logits = self._head_call(model, inputs)
@@ -148,8 +148,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: TagSettings, c
 
 def _once(data: Dataset, settings: TagSettings) -> bool:
     """Whether what a frozen model says of a row may be computed once: two passes need dropout."""
-    twice = isinstance(settings, ClassifySettings) and (settings.r_drop or settings.contrastive)
-    return data.type != TAGS and not twice
+    return data.type != TAGS and not settings.twice
 
 
 def _check(labels: Labels, data: Dataset, settings: TagSettings) -> None:
