@@ -11,7 +11,7 @@ from tunesmith import Registry
 from tunesmith.plan import make_plan
 from tunesmith.recipe import Recipe
 from tunesmith.spec import Trainer
-from tunesmith_transformers.settings import TrainingSettings
+from tunesmith_transformers.training.settings import TrainingSettings
 
 TRAINERS = [entry.component for entry in Registry.discover().entries("trainer")]
 DURABLE = [

@@ -36,7 +36,7 @@ def saves(size: int, rounds: int) -> None:
     import torch
 
     from tunesmith.store import commit_folder, rotate
-    from tunesmith_transformers.checkpoint import write_tensors
+    from tunesmith_transformers.training.checkpoint import write_tensors
 
     # a third of a checkpoint is weights, two thirds are what Adam keeps of them
     third = {str(index): torch.randn(256, 1024) for index in range(max(1, size // 3))}
@@ -78,7 +78,7 @@ def training(save_steps: int) -> tuple[float, float]:
     from tunesmith.recipe import Recipe
     from tunesmith.registry import Registry
     from tunesmith.run import start
-    from tunesmith_transformers import durable
+    from tunesmith_transformers.training import durable
 
     spent = 0.0
     commit = durable.commit_folder

@@ -26,8 +26,8 @@ def prepare(folder: Path) -> tuple[Path, Path]:
     from tunesmith import Context
     from tunesmith_data import DocstringsSettings
     from tunesmith_data.docstrings import load
-    from tunesmith_transformers.settings import WheelSettings
-    from tunesmith_transformers.sources import wheel_folder
+    from tunesmith_transformers.sources.factories import wheel_folder
+    from tunesmith_transformers.training.settings import WheelSettings
 
     data = load(DocstringsSettings(limit=ROWS + 8), Context())
     rows = folder / "rows.jsonl"

@@ -27,8 +27,8 @@ HEAVY = (
     "tunesmith_qlora.quantizers",
     "tunesmith_reward.trainer",
     "tunesmith_sft.trainer",
-    "tunesmith_transformers.perplexity",
-    "tunesmith_transformers.sources",
+    "tunesmith_transformers.evaluation.perplexity",
+    "tunesmith_transformers.sources.factories",
 )
 
 

@@ -24,7 +24,7 @@ def watch(actions: dict[str, list[Any]]) -> None:
         return
     from tunesmith import run, store
     from tunesmith.folder import RunFolder
-    from tunesmith_transformers.durable import Durable
+    from tunesmith_transformers.training.durable import Durable
 
     event, metrics, digests, loss = RunFolder.event, RunFolder.metrics, store.digests_of, Durable.compute_loss
     report = run.write_report

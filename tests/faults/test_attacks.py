@@ -461,7 +461,7 @@ LONG = (
 def limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Smaller limits, so that an attack reaches them in less time; and a place for wheels instead of an index."""
     from tunesmith_data import files
-    from tunesmith_transformers import template
+    from tunesmith_transformers.loading import chat_template as template
 
     monkeypatch.setattr(files, "HARMLESS", 1 << 20)
     monkeypatch.setattr(template, "SECONDS", 1)

@@ -110,7 +110,7 @@ KINDS = (
         "tunesmith_models",
         "tunesmith_transformers",
         "directory",
-        "tunesmith_transformers.sources:directory",
+        "tunesmith_transformers.sources.factories:directory",
         {"model.use": "strange"},
     ),
     Kind(
@@ -134,7 +134,7 @@ KINDS = (
         "tunesmith_evaluators",
         "tunesmith_transformers",
         "perplexity",
-        "tunesmith_transformers.perplexity:evaluate",
+        "tunesmith_transformers.evaluation.perplexity:evaluate",
         {"evaluate": [{"use": "strange"}]},
         2,
         {

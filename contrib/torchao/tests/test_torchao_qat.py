@@ -19,7 +19,7 @@ from tunesmith_torchao.layers import FakeQuantizedLinear
 from tunesmith_torchao.qat import apply, parameters
 from tunesmith_torchao.quantizer import int4
 from tunesmith_torchao.tensors import int4_tensor
-from tunesmith_transformers.heads import check_head_trained, scores, with_head
+from tunesmith_transformers.loading.heads import check_head_trained, scores, with_head
 
 GROUP = 16
 SETTINGS = [QatSettings(group_size=GROUP), QatSettings(group_size=GROUP, rank=4)]

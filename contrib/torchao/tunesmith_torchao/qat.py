@@ -15,7 +15,7 @@ from tunesmith_full.adapters import full as train_everything
 from tunesmith_torchao import QatSettings
 from tunesmith_torchao.layers import FakeQuantizedLinear, replace
 from tunesmith_torchao.places import dense_layers
-from tunesmith_transformers.heads import head_modules
+from tunesmith_transformers.loading.heads import head_modules
 
 
 class LowRank(Adapted):

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from tunesmith_transformers.loading import quiet
+from tunesmith_transformers.loading.model import quiet
 
 quiet()  # torchao reports the kernels of other devices when it is imported
 

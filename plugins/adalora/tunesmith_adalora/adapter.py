@@ -9,8 +9,8 @@ from peft import AdaLoraConfig
 from tunesmith import Context, ModelHandle, RecipeError
 from tunesmith_adalora import AdaloraSettings
 from tunesmith_adalora.handle import AdaloraAdapted
-from tunesmith_transformers.layers import sides
-from tunesmith_transformers.peft_adapted import check_rank, target_layers, task_type
+from tunesmith_transformers.peft.adapted import check_rank, target_layers, task_type
+from tunesmith_transformers.peft.layers import sides
 
 #: PEFT wants the total when it is configured; a run knows it only when training begins.
 UNKNOWN_STEPS = 1 << 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith_adalora import AdaloraSettings
-from tunesmith_transformers.words import layers, moves
+from tunesmith_transformers.peft.wording import layers, moves
 
 
 def told(settings: AdaloraSettings, folder: Path) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from tunesmith import Context, DataError, ModelHandle, RecipeError
-from tunesmith_transformers.peft_adapted import PeftAdapted
+from tunesmith_transformers.peft.adapted import PeftAdapted
 
 ADAPTER = "default"  # PEFT's name of the only adapter
 AVERAGES = ("ipt", "exp_avg_ipt", "exp_avg_unc")  # of the allocator: importance, smoothed, its uncertainty

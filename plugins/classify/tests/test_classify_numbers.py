@@ -36,9 +36,9 @@ from tunesmith_classify.measures import Hits, averages, measured
 from tunesmith_classify.rates import rates, regroup
 from tunesmith_classify.settings import ClassificationSettings, ClassifySettings
 from tunesmith_classify.tagged import entities
-from tunesmith_transformers.heads import row_outputs, with_head
-from tunesmith_transformers.pooled import pool
-from tunesmith_transformers.sizes import sizes_of
+from tunesmith_transformers.estimates.model_sizes import sizes_of
+from tunesmith_transformers.loading.heads import row_outputs, with_head
+from tunesmith_transformers.loading.pooled import pool
 
 THREE = Labels(("a", "b", "c"))
 

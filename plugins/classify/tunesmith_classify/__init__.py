@@ -25,7 +25,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview="tunesmith_classify.preview:preview",
         rate="learning_rate",
         estimate="tunesmith_classify.estimate:training",
-        check="tunesmith_transformers.optimizers:check",
+        check="tunesmith_transformers.training.optimizers:check",
     )
     yield Trainer(
         name="classify-tokens",
@@ -39,7 +39,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview="tunesmith_classify.preview:preview",
         rate="learning_rate",
         estimate="tunesmith_classify.estimate:training",
-        check="tunesmith_transformers.optimizers:check",
+        check="tunesmith_transformers.training.optimizers:check",
     )
 
 

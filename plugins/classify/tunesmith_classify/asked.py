@@ -9,7 +9,7 @@ from typing import Any
 from tunesmith import DataError, Dataset, ModelHandle, Records
 from tunesmith.labels import label_name, labels_of
 from tunesmith_classify.settings import LikelihoodSettings
-from tunesmith_transformers.tokens import Unusable, column_values, encode_row, prompt_ids, reference
+from tunesmith_transformers.tokens.encoding import Unusable, column_values, encode_row, prompt_ids, reference
 
 MOST_LABELS = 1000
 

@@ -14,9 +14,9 @@ from tunesmith_classify.encode import TAGS, Collator, Example, held_out
 from tunesmith_classify.judged import one_label, several_labels
 from tunesmith_classify.settings import ClassificationSettings
 from tunesmith_classify.tagged import tagged_words
-from tunesmith_transformers.batching import by_length
-from tunesmith_transformers.heads import head_outputs, row_outputs
-from tunesmith_transformers.tokens import IGNORED
+from tunesmith_transformers.loading.heads import head_outputs, row_outputs
+from tunesmith_transformers.tokens.batching import by_length
+from tunesmith_transformers.tokens.encoding import IGNORED
 
 
 def evaluate(handle: ModelHandle, data: Dataset, settings: ClassificationSettings, context: Context) -> Evaluation:

@@ -15,9 +15,10 @@ import torch
 from tunesmith import Column, Context, DataError, Labels, Ledger, ModelHandle, Records
 from tunesmith.labels import names_of
 from tunesmith_classify.settings import TagSettings
-from tunesmith_transformers import token_cache, token_rows
-from tunesmith_transformers.batching import column_tensors
-from tunesmith_transformers.tokens import IGNORED, Unusable, column_values
+from tunesmith_transformers.tokens import cache as token_cache
+from tunesmith_transformers.tokens import rows_file as token_rows
+from tunesmith_transformers.tokens.batching import column_tensors
+from tunesmith_transformers.tokens.encoding import IGNORED, Unusable, column_values
 
 TAGS = "tokens-tags"
 COUNTS = "sample_weight"  # what each row of a batch counts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunesmith.estimate import Lengths, Sizes, Trained, Work
 from tunesmith_classify.settings import TagSettings
-from tunesmith_transformers.estimating import work
+from tunesmith_transformers.estimates.training_cost import work
 
 
 def training(settings: TagSettings, sizes: Sizes, trained: Trained, lengths: Lengths) -> Work:

@@ -9,8 +9,8 @@ from torch import nn
 
 from tunesmith import Adapted, Context
 from tunesmith_classify.encode import COUNTS, Collator, Example
-from tunesmith_transformers.batching import by_length
-from tunesmith_transformers.heads import at_last, head_call, last_head
+from tunesmith_transformers.loading.heads import at_last, head_call, last_head
+from tunesmith_transformers.tokens.batching import by_length
 
 LARGEST = 1 << 30  # bytes that are kept
 ROWS = 64  # a forward pass

@@ -10,7 +10,7 @@ from torch.nn import functional
 from tunesmith import Labels, RecipeError
 from tunesmith.errors import nearest
 from tunesmith_classify.encode import Example
-from tunesmith_transformers.tokens import IGNORED
+from tunesmith_transformers.tokens.encoding import IGNORED
 
 
 def label_losses(

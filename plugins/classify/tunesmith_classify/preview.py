@@ -8,7 +8,7 @@ from tunesmith import Records
 from tunesmith.labels import names_of
 from tunesmith_classify.encode import TAGS, encode
 from tunesmith_classify.settings import TagSettings
-from tunesmith_transformers.tokens import IGNORED
+from tunesmith_transformers.tokens.encoding import IGNORED
 
 
 def preview(records: Records, record_type: str, settings: TagSettings, tokenizer: Any) -> list[list[tuple[str, bool]]]:

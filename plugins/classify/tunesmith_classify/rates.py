@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunesmith_classify.settings import TagSettings
-from tunesmith_transformers.heads import head_modules
+from tunesmith_transformers.loading.heads import head_modules
 
 BLOCK = re.compile(r"\.(\d+)\.")
 

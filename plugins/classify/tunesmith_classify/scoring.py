@@ -15,9 +15,9 @@ import torch
 from torch.nn import functional
 
 from tunesmith import Context, ModelHandle
-from tunesmith_transformers.batching import column_tensors
-from tunesmith_transformers.supervised import answer_logps, output_head, selected_positions
-from tunesmith_transformers.tokens import IGNORED
+from tunesmith_transformers.tokens.batching import column_tensors
+from tunesmith_transformers.tokens.encoding import IGNORED
+from tunesmith_transformers.training.losses import answer_logps, output_head, selected_positions
 
 Array = np.ndarray[Any, Any]
 Ids = Sequence[int]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from tunesmith import Ge, Gt, Interval, Lt, MinLen, Settings
-from tunesmith_transformers.settings import TrainingSettings
+from tunesmith_transformers.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,11 +20,11 @@ from tunesmith_classify.losses import (
 )
 from tunesmith_classify.rates import rates, regroup
 from tunesmith_classify.settings import ClassifySettings, TagSettings
-from tunesmith_transformers.batching import Rows
-from tunesmith_transformers.durable import Durable
-from tunesmith_transformers.heads import at_last, check_head_trained, head_call, last_head
-from tunesmith_transformers.mean_trainer import MeanTrainer, prepare
-from tunesmith_transformers.tokens import IGNORED
+from tunesmith_transformers.loading.heads import at_last, check_head_trained, head_call, last_head
+from tunesmith_transformers.tokens.batching import Rows
+from tunesmith_transformers.tokens.encoding import IGNORED
+from tunesmith_transformers.training.durable import Durable
+from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
 
 
 class ClassifyTrainer(MeanTrainer):

@@ -10,8 +10,8 @@ from tunesmith import Context, DataError, Dataset, Evaluation, ModelHandle, Reco
 from tunesmith.spec import RecordType
 from tunesmith_evaluate.metrics import measure
 from tunesmith_evaluate.settings import GenerateSettings
-from tunesmith_transformers.generation import generate
-from tunesmith_transformers.tokens import Unusable, column_values, prompt_ids, reference
+from tunesmith_transformers.evaluation.generation import generate
+from tunesmith_transformers.tokens.encoding import Unusable, column_values, prompt_ids, reference
 
 NAMED = 5  # rows that a warning names
 

@@ -9,7 +9,7 @@ from typing import Any
 import bm25s
 
 from tunesmith import DataError, Dataset
-from tunesmith_transformers.tokens import reference
+from tunesmith_transformers.tokens.encoding import reference
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import torch
 
 from tunesmith import Context, DataError, ModelHandle
 from tunesmith_export.settings import MergeSettings
-from tunesmith_transformers.batching import by_length, collate
-from tunesmith_transformers.supervised import output_head, selected_positions
-from tunesmith_transformers.tokens import IGNORED, Encoded, encode
+from tunesmith_transformers.tokens.batching import by_length, collate
+from tunesmith_transformers.tokens.encoding import IGNORED, Encoded, encode
+from tunesmith_transformers.training.losses import output_head, selected_positions
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from tunesmith_transformers.supervised import summed
+from tunesmith_transformers.training.losses import summed
 
 TINY = 1e-4  # added to a standard deviation before dividing by it, as TRL does
 

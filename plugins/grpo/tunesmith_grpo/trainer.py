@@ -16,12 +16,12 @@ from tunesmith import Adapted, Context, Dataset, RecipeError, TrainResult
 from tunesmith_grpo import numerics
 from tunesmith_grpo.settings import GroupSettings, GrpoSettings, RlooSettings
 from tunesmith_grpo.updates import GroupUpdater, GrpoUpdater, Micro, RlooUpdater
-from tunesmith_transformers import arguments
 from tunesmith_transformers.online import optimizer, rewards
 from tunesmith_transformers.online.answers import diverged
 from tunesmith_transformers.online.loop import Experience, Loop
 from tunesmith_transformers.online.prompts import Prompt, encode_prompts
-from tunesmith_transformers.supervised import predicting
+from tunesmith_transformers.training import arguments
+from tunesmith_transformers.training.losses import predicting
 
 NAMED = 5  # rows named among those whose groups gave no signal
 

@@ -14,7 +14,7 @@ from tunesmith_grpo import numerics
 from tunesmith_grpo.settings import GroupSettings, GrpoSettings, RlooSettings
 from tunesmith_transformers.online.numerics import approximate_kl, clipped_losses, entropy, token_logps
 from tunesmith_transformers.online.updates import Updater
-from tunesmith_transformers.supervised import predictions, summed
+from tunesmith_transformers.training.losses import predictions, summed
 
 
 @dataclass

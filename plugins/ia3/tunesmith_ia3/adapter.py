@@ -13,9 +13,9 @@ from peft import IA3Config
 from tunesmith import Context, ModelHandle, RecipeError, TunesmithError, UsageError
 from tunesmith.adapted import SavedAdapter
 from tunesmith_ia3 import Ia3Settings
-from tunesmith_transformers.layers import sides
-from tunesmith_transformers.peft_adapted import PeftAdapted, linear_names, target_layers, task_type
-from tunesmith_transformers.peft_combine import only, weighted
+from tunesmith_transformers.peft.adapted import PeftAdapted, linear_names, target_layers, task_type
+from tunesmith_transformers.peft.combine import only, weighted
+from tunesmith_transformers.peft.layers import sides
 
 #: How families of models name these layers; searched for at the end of a layer's full name.
 KEYS_AND_VALUES = re.compile(r"(^|\.)(k_proj|v_proj|key|value|k|v|key_proj|value_proj)$")

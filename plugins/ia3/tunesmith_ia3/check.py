@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith_ia3 import Ia3Settings
-from tunesmith_transformers.words import layers, moves
+from tunesmith_transformers.peft.wording import layers, moves
 
 
 def told(settings: Ia3Settings, folder: Path) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from peft import LoHaConfig, LoKrConfig
 from tunesmith import Context, ModelHandle
 from tunesmith_loha import LohaSettings, LokrSettings
 from tunesmith_loha.packed import read_shapes
-from tunesmith_transformers.peft_adapted import PeftAdapted, check_rank, target_layers, task_type
+from tunesmith_transformers.peft.adapted import PeftAdapted, check_rank, target_layers, task_type
 
 
 def loha(handle: ModelHandle, settings: LohaSettings, context: Context) -> PeftAdapted:

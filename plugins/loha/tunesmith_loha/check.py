@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith_loha import LohaSettings, LokrSettings
-from tunesmith_transformers.words import layers, moves
+from tunesmith_transformers.peft.wording import layers, moves
 
 
 def loha(settings: LohaSettings, folder: Path) -> tuple[str, ...]:

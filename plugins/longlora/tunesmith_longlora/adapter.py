@@ -11,9 +11,9 @@ from tunesmith import Context, ModelHandle, RecipeError
 from tunesmith_longlora import LongLoraSettings
 from tunesmith_longlora.handle import LongLoraAdapted
 from tunesmith_longlora.positions import Positions, rotary
-from tunesmith_transformers.heads import head_modules
-from tunesmith_transformers.layers import sides
-from tunesmith_transformers.peft_adapted import check_rank, target_layers, task_type
+from tunesmith_transformers.loading.heads import head_modules
+from tunesmith_transformers.peft.adapted import check_rank, target_layers, task_type
+from tunesmith_transformers.peft.layers import sides
 
 
 def apply(handle: ModelHandle, settings: LongLoraSettings, context: Context) -> LongLoraAdapted:

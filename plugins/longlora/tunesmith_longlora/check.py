@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunesmith import RecipeError
 from tunesmith_longlora import LongLoraSettings
-from tunesmith_transformers.words import layers, moves
+from tunesmith_transformers.peft.wording import layers, moves
 
 
 def check(settings: LongLoraSettings, folder: Path) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from tunesmith import DataError, ModelHandle
 from tunesmith_longlora.attention import register
 from tunesmith_longlora.carrier import Carrier
 from tunesmith_longlora.positions import Positions
-from tunesmith_transformers.peft_adapted import PeftAdapted
+from tunesmith_transformers.peft.adapted import PeftAdapted
 
 CONFIG = "longlora_config.json"
 

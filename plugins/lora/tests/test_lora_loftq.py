@@ -12,8 +12,8 @@ from transformers import BitsAndBytesConfig
 from tunesmith import RecipeError
 from tunesmith_lora import LoraSettings, loftq
 from tunesmith_lora.adapter import apply
-from tunesmith_transformers.loading import load
-from tunesmith_transformers.settings import ModelSettings
+from tunesmith_transformers.loading.model import load
+from tunesmith_transformers.training.settings import ModelSettings
 
 IDS = torch.arange(3, 40).view(1, -1)
 RANK = 4

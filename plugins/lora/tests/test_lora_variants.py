@@ -89,7 +89,7 @@ def test_an_adapter_of_another_start_is_refused(tiny_handle, context, tmp_path):
 
 
 def test_lora_plus_gives_b_the_larger_rate(house, monkeypatch):
-    from tunesmith_transformers.durable import Durable
+    from tunesmith_transformers.training.durable import Durable
 
     seen = {}
     create = Durable.create_optimizer

@@ -12,8 +12,8 @@ from peft import LoraConfig
 from tunesmith import Context, ModelHandle, RecipeError
 from tunesmith_lora import LoraSettings, loftq
 from tunesmith_lora.handle import ADAPTER, LoraAdapted, ResidualAdapted
-from tunesmith_transformers.layers import sides
-from tunesmith_transformers.peft_adapted import check_rank, target_layers, task_type
+from tunesmith_transformers.peft.adapted import check_rank, target_layers, task_type
+from tunesmith_transformers.peft.layers import sides
 
 Value = TypeVar("Value", int, float)
 

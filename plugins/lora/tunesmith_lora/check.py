@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith_lora import LoraSettings
-from tunesmith_transformers.words import layers, moves
+from tunesmith_transformers.peft.wording import layers, moves
 
 
 def told(settings: LoraSettings, folder: Path) -> tuple[str, ...]:

@@ -8,8 +8,8 @@ from typing import Any
 
 from tunesmith import TunesmithError, UsageError
 from tunesmith.adapted import SavedAdapter
-from tunesmith_transformers.peft_adapted import PeftAdapted
-from tunesmith_transformers.peft_combine import only, weighted
+from tunesmith_transformers.peft.adapted import PeftAdapted
+from tunesmith_transformers.peft.combine import only, weighted
 
 #: Ways to combine, by PEFT's names, and the options of each. `cat` alone is the exact sum of the updates.
 WAYS: dict[str, tuple[str, ...]] = {

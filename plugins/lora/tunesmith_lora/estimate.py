@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tunesmith.estimate import Sizes, Trained
 from tunesmith_lora import LoraSettings
-from tunesmith_transformers.sizes import names_of
+from tunesmith_transformers.estimates.model_sizes import names_of
 
 CALLS = 12  # operations with a gradient a target
 

@@ -14,7 +14,7 @@ from peft.utils import ModulesToSaveWrapper
 from tunesmith import DataError, ModelHandle
 from tunesmith.adapted import SavedAdapter
 from tunesmith_lora.combine import combine
-from tunesmith_transformers.peft_adapted import PeftAdapted
+from tunesmith_transformers.peft.adapted import PeftAdapted
 
 ADAPTER = "default"  # PEFT's name of the only adapter
 

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 
 from tunesmith import RecipeError
-from tunesmith_transformers.peft_adapted import PeftAdapted
+from tunesmith_transformers.peft.adapted import PeftAdapted
 
 ADAPTER = "default"  # PEFT's name of the only adapter
 AGREEING = 0.99  # share of packed bytes that must come out of the dense weights again

@@ -10,12 +10,12 @@ import torch
 from tunesmith import Adapted, Context, DataError, Dataset, Evaluation, Measure, ModelHandle, RecipeError, Sample
 from tunesmith.stats import bootstrap_mean
 from tunesmith_ppo.settings import PolicyRewardSettings
-from tunesmith_transformers.generation import decoded
+from tunesmith_transformers.evaluation.generation import decoded
 from tunesmith_transformers.online import rewards
 from tunesmith_transformers.online.answers import Answers, Batches
 from tunesmith_transformers.online.prompts import Prompt, prompt_of, usable_prompts
 from tunesmith_transformers.online.settings import OnlineSettings
-from tunesmith_transformers.tokens import reference
+from tunesmith_transformers.tokens.encoding import reference
 
 NAMED = 5  # rows that a message names
 

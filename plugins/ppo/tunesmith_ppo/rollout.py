@@ -15,7 +15,7 @@ from tunesmith_transformers.online.loop import Experience
 from tunesmith_transformers.online.numerics import entropy, token_logps
 from tunesmith_transformers.online.prompts import Prompt
 from tunesmith_transformers.online.rewards import Scores
-from tunesmith_transformers.supervised import predictions
+from tunesmith_transformers.training.losses import predictions
 
 
 @dataclass

@@ -14,14 +14,14 @@ from tunesmith_ppo import PpoSettings, numerics
 from tunesmith_ppo.rollout import Micro, Weigher
 from tunesmith_ppo.updates import PpoUpdater
 from tunesmith_ppo.values import Values
-from tunesmith_transformers import arguments
-from tunesmith_transformers.generation import decoded, end_tokens
+from tunesmith_transformers.evaluation.generation import decoded, end_tokens
 from tunesmith_transformers.online import optimizer, rewards
 from tunesmith_transformers.online.check import MODEL
 from tunesmith_transformers.online.checkpoints import Part
 from tunesmith_transformers.online.loop import Experience, Loop
 from tunesmith_transformers.online.prompts import Prompt, demonstrations, encode_prompts
 from tunesmith_transformers.online.reward_model import ModelReward
+from tunesmith_transformers.training import arguments
 
 
 def train(models: Mapping[str, Adapted], data: Dataset, settings: PpoSettings, context: Context) -> TrainResult:

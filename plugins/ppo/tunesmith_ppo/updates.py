@@ -13,7 +13,7 @@ from tunesmith_ppo.rollout import Micro
 from tunesmith_ppo.values import Values
 from tunesmith_transformers.online.numerics import approximate_kl, token_logps
 from tunesmith_transformers.online.updates import Updater
-from tunesmith_transformers.supervised import predictions
+from tunesmith_transformers.training.losses import predictions
 
 
 class PpoUpdater(Updater[Micro]):

@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from tunesmith import Adapted, RecipeError
-from tunesmith_transformers.heads import check_head_trained, head_outputs
-from tunesmith_transformers.supervised import output_head, predicting
+from tunesmith_transformers.loading.heads import check_head_trained, head_outputs
+from tunesmith_transformers.training.losses import output_head, predicting
 
 
 class Values:

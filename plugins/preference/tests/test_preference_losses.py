@@ -23,8 +23,8 @@ from tunesmith_preference.settings import (
     SimpoSettings,
 )
 from tunesmith_preference.unpaired import mismatched
-from tunesmith_transformers.pairs import encode_pairs
-from tunesmith_transformers.tokens import Encoded
+from tunesmith_transformers.tokens.encoding import Encoded
+from tunesmith_transformers.tokens.pairs import encode_pairs
 
 ROWS = [
     {"prompt": "1+1=", "chosen": "2", "rejected": "three"},

@@ -13,7 +13,7 @@ from tunesmith_preference.accuracy import paired
 from tunesmith_preference.preview import answers as show_answers
 from tunesmith_preference.preview import pairs as show_pairs
 from tunesmith_preference.settings import DpoSettings, KtoSettings
-from tunesmith_transformers.pairs import encode_pairs
+from tunesmith_transformers.tokens.pairs import encode_pairs
 
 ROW = {"prompt": "1+1=", "chosen": "2", "rejected": "3"}
 

@@ -17,7 +17,7 @@ from tunesmith_preference import trainer
 from tunesmith_preference.reference import Reference
 from tunesmith_preference.settings import DpoSettings, KtoSettings
 from tunesmith_preference.unpaired import kto
-from tunesmith_transformers.pairs import encode_pairs
+from tunesmith_transformers.tokens.pairs import encode_pairs
 
 ROW = {"prompt": "1+1=", "chosen": "2", "rejected": "3"}
 

@@ -43,7 +43,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_preference.check:dpo",
-        estimate="tunesmith_transformers.estimating:compared_pairs",
+        estimate="tunesmith_transformers.estimates.training_cost:compared_pairs",
     )
     yield Trainer(
         name="ipo",
@@ -57,8 +57,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         evaluators=("preference-accuracy",),
         preview=PREVIEW,
         rate="learning_rate",
-        check="tunesmith_transformers.optimizers:check",
-        estimate="tunesmith_transformers.estimating:compared_pairs",
+        check="tunesmith_transformers.training.optimizers:check",
+        estimate="tunesmith_transformers.estimates.training_cost:compared_pairs",
     )
     yield Trainer(
         name="kto",
@@ -72,7 +72,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         evaluators=("preference-accuracy",),
         preview="tunesmith_preference.preview:answers",
         rate="learning_rate",
-        check="tunesmith_transformers.optimizers:check",
+        check="tunesmith_transformers.training.optimizers:check",
     )
     yield Trainer(
         name="orpo",
@@ -86,8 +86,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         evaluators=("preference-accuracy",),
         preview=PREVIEW,
         rate="learning_rate",
-        check="tunesmith_transformers.optimizers:check",
-        estimate="tunesmith_transformers.estimating:pairs",
+        check="tunesmith_transformers.training.optimizers:check",
+        estimate="tunesmith_transformers.estimates.training_cost:pairs",
     )
     yield Trainer(
         name="cpo",
@@ -101,8 +101,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         evaluators=("preference-accuracy",),
         preview=PREVIEW,
         rate="learning_rate",
-        check="tunesmith_transformers.optimizers:check",
-        estimate="tunesmith_transformers.estimating:pairs",
+        check="tunesmith_transformers.training.optimizers:check",
+        estimate="tunesmith_transformers.estimates.training_cost:pairs",
     )
     yield Trainer(
         name="simpo",
@@ -116,8 +116,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         evaluators=("preference-accuracy",),
         preview=PREVIEW,
         rate="learning_rate",
-        check="tunesmith_transformers.optimizers:check",
-        estimate="tunesmith_transformers.estimating:pairs",
+        check="tunesmith_transformers.training.optimizers:check",
+        estimate="tunesmith_transformers.estimates.training_cost:pairs",
     )
 
 

@@ -8,9 +8,9 @@ import torch
 
 from tunesmith import Context, Dataset, Evaluation, ModelHandle, RecipeError, Records
 from tunesmith_preference.settings import AccuracySettings
-from tunesmith_transformers.batching import by_length
-from tunesmith_transformers.pairs import collate_pairs, held_out_pairs, mean_over_pairs
-from tunesmith_transformers.supervised import answer_logps
+from tunesmith_transformers.tokens.batching import by_length
+from tunesmith_transformers.tokens.pairs import collate_pairs, held_out_pairs, mean_over_pairs
+from tunesmith_transformers.training.losses import answer_logps
 
 
 def evaluate(handle: ModelHandle, data: Dataset, settings: AccuracySettings, context: Context) -> Evaluation:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tunesmith import RecipeError
 from tunesmith_preference.settings import DpoSettings
-from tunesmith_transformers import optimizers
+from tunesmith_transformers.training import optimizers
 
 
 def dpo(settings: DpoSettings, folder: Path, device: str, evaluators: Sequence[str]) -> list[str]:

@@ -13,13 +13,13 @@ from tunesmith_preference.losses import Answers
 from tunesmith_preference.objectives import Objective
 from tunesmith_preference.reference import Reference, known, limit_of, reference_of
 from tunesmith_preference.settings import PreferenceSettings
-from tunesmith_transformers import token_cache
-from tunesmith_transformers.batching import Rows
-from tunesmith_transformers.durable import Durable
-from tunesmith_transformers.mean_trainer import MeanTrainer, prepare
-from tunesmith_transformers.pairs import Pair, check_pairs, collate_pairs
-from tunesmith_transformers.supervised import summed, token_losses
-from tunesmith_transformers.tokens import IGNORED
+from tunesmith_transformers.tokens import cache as token_cache
+from tunesmith_transformers.tokens.batching import Rows
+from tunesmith_transformers.tokens.encoding import IGNORED
+from tunesmith_transformers.tokens.pairs import Pair, check_pairs, collate_pairs
+from tunesmith_transformers.training.durable import Durable
+from tunesmith_transformers.training.losses import summed, token_losses
+from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any
 
 from tunesmith import Records
 from tunesmith_preference.settings import PreferenceSettings
-from tunesmith_transformers.pairs import encode_pairs
-from tunesmith_transformers.tokens import encode, marked
+from tunesmith_transformers.tokens.encoding import encode, marked
+from tunesmith_transformers.tokens.pairs import encode_pairs
 
 Shown = list[list[tuple[str, bool]]]
 

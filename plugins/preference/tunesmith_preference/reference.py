@@ -11,11 +11,11 @@ import torch
 from tunesmith import Adapted, Context, RecipeError
 from tunesmith.store import commit_folder, damage
 from tunesmith_preference.settings import PreferenceSettings, ReferenceSettings
-from tunesmith_transformers.arguments import longest
-from tunesmith_transformers.batching import by_length, collate
-from tunesmith_transformers.checkpoint import read_tensors, write_tensors
-from tunesmith_transformers.supervised import answer_logps
-from tunesmith_transformers.tokens import Encoded
+from tunesmith_transformers.tokens.batching import by_length, collate
+from tunesmith_transformers.tokens.encoding import Encoded
+from tunesmith_transformers.training.arguments import longest
+from tunesmith_transformers.training.checkpoint import read_tensors, write_tensors
+from tunesmith_transformers.training.losses import answer_logps
 
 FILE = "logps.safetensors"
 PROBED = 8  # rows by which a model is recognised

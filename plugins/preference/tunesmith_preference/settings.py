@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tunesmith import Ge, Gt, Interval, MinLen, Settings
-from tunesmith_transformers.settings import TrainingSettings
+from tunesmith_transformers.training.settings import TrainingSettings
 
 #: The losses on pairs, by TRL's names.
 DpoLoss = Literal[

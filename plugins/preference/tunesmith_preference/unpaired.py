@@ -12,12 +12,12 @@ from tunesmith import Adapted, Context, DataError, Dataset, Ledger, TrainResult
 from tunesmith_preference import losses
 from tunesmith_preference.reference import Reference, known, limit_of, reference_of
 from tunesmith_preference.settings import KtoSettings
-from tunesmith_transformers import token_cache
-from tunesmith_transformers.batching import Rows, collate
-from tunesmith_transformers.durable import Durable
-from tunesmith_transformers.mean_trainer import MeanTrainer, prepare
-from tunesmith_transformers.supervised import answer_logps
-from tunesmith_transformers.tokens import Encoded, contract
+from tunesmith_transformers.tokens import cache as token_cache
+from tunesmith_transformers.tokens.batching import Rows, collate
+from tunesmith_transformers.tokens.encoding import Encoded, contract
+from tunesmith_transformers.training.durable import Durable
+from tunesmith_transformers.training.losses import answer_logps
+from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
 
 DRIFT = "drift_"  # prefix of a batch's tensors that belong to the mismatched answers
 LOSSES = {"kto": losses.kto, "apo_zero_unpaired": losses.apo_zero_unpaired}

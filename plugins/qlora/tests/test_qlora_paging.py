@@ -6,7 +6,7 @@ import json
 
 import torch
 
-from tunesmith_transformers import checkpoint
+from tunesmith_transformers.training import checkpoint
 
 
 class Paged(torch.optim.AdamW):

@@ -17,8 +17,8 @@ from torch import nn
 from tunesmith import Context, Labels, MissingError, ModelHandle, RecipeError
 from tunesmith_qlora import FourBitSettings, Int8Settings, Nf4Settings, foresee, quantizers, unpacking
 from tunesmith_qlora.size import measured
-from tunesmith_transformers.settings import ModelSettings
-from tunesmith_transformers.sources import directory
+from tunesmith_transformers.sources.factories import directory
+from tunesmith_transformers.training.settings import ModelSettings
 
 MAPS = Path("/proc/self/maps")
 
@@ -197,7 +197,7 @@ def test_a_device_without_a_backend_is_refused(here, monkeypatch):
 def test_a_compute_type_that_the_cpu_lacks_is_refused_by_plan_and_run(here, monkeypatch, tmp_path, dtype):
     flags = tmp_path / "cpuinfo"
     flags.write_text("processor\t: 0\nflags\t\t: fpu avx avx2\n")
-    monkeypatch.setattr("tunesmith_transformers.foresee.CPU_FLAGS", flags)
+    monkeypatch.setattr("tunesmith_transformers.loading.device_facts.CPU_FLAGS", flags)
     for attempt in (
         lambda: foresee.check(Int8Settings(compute_dtype=dtype), tmp_path, "cpu"),
         lambda: quantizers.int8(Int8Settings(compute_dtype=dtype), here),
@@ -211,6 +211,6 @@ def test_a_compute_type_that_the_cpu_lacks_is_refused_by_plan_and_run(here, monk
 def test_a_cpu_that_has_the_type_may_use_it(monkeypatch, tmp_path):
     flags = tmp_path / "cpuinfo"
     flags.write_text("processor\t: 0\nflags\t\t: fpu avx512_bf16 avx2\n")
-    monkeypatch.setattr("tunesmith_transformers.foresee.CPU_FLAGS", flags)
+    monkeypatch.setattr("tunesmith_transformers.loading.device_facts.CPU_FLAGS", flags)
     assert foresee.check(Int8Settings(compute_dtype="bfloat16"), tmp_path, "cpu") == ["computes in bfloat16 on cpu"]
     assert foresee.check(Int8Settings(), tmp_path, "cpu") == ["computes in float32 on cpu"]

@@ -53,7 +53,7 @@ def test_a_recipe_may_stop_where_an_optimizer_is_not_to_be_had(house):
 
 
 def test_an_optimizer_of_bitsandbytes_needs_it(house, monkeypatch):
-    monkeypatch.setattr("tunesmith_transformers.optimizers.find_spec", lambda name: None)
+    monkeypatch.setattr("tunesmith_transformers.training.optimizers.find_spec", lambda name: None)
     with pytest.raises(MissingError, match="optim = 'adamw_8bit' needs bitsandbytes") as caught:
         planned(house, "trainer.optim=adamw_8bit")
     assert caught.value.exit_code == 69

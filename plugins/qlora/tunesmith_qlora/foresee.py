@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunesmith import RecipeError
 from tunesmith_qlora import FourBitSettings, Int8Settings
-from tunesmith_transformers.foresee import cpu_lacks, expected_device
+from tunesmith_transformers.loading.device_facts import cpu_lacks, expected_device
 
 
 def check(settings: FourBitSettings | Int8Settings, folder: Path, device: str) -> list[str]:

@@ -13,7 +13,7 @@ from tunesmith import Context, MissingError, ModelHandle, Quantization, RecipeEr
 from tunesmith_qlora import FourBitSettings, Int8Settings, Nf4Settings
 from tunesmith_qlora.foresee import refuse_slow
 from tunesmith_qlora.size import measured
-from tunesmith_transformers.loading import choose_device, choose_dtype, quiet
+from tunesmith_transformers.loading.model import choose_device, choose_dtype, quiet
 
 #: What models call their output layers. Transformers leaves them dense by itself only when no other layer is named.
 HEADS = ("lm_head", "embed_out", "output_projection", "score", "classifier", "pre_classifier")

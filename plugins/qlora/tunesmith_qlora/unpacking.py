@@ -8,7 +8,7 @@ import torch
 from bitsandbytes import functional
 
 from tunesmith_qlora import FourBitSettings
-from tunesmith_transformers.loading import choose_dtype
+from tunesmith_transformers.loading.model import choose_dtype
 
 
 def nf4(settings: FourBitSettings, shape: tuple[int, int], device: str) -> Callable[[], torch.Tensor]:

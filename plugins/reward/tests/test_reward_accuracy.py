@@ -13,7 +13,7 @@ from tunesmith_reward import accuracy
 from tunesmith_reward.accuracy import evaluate
 from tunesmith_reward.calibration import reliability
 from tunesmith_reward.settings import RewardAccuracySettings
-from tunesmith_transformers.heads import with_head
+from tunesmith_transformers.loading.heads import with_head
 
 
 def logit(probability: float) -> float:

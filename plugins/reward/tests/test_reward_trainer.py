@@ -15,8 +15,8 @@ from tunesmith_lora import LoraSettings
 from tunesmith_lora.adapter import apply
 from tunesmith_reward.settings import RewardSettings
 from tunesmith_reward.trainer import Collator, RewardTrainer, pair_losses, train
-from tunesmith_transformers.heads import scores, with_head
-from tunesmith_transformers.pairs import encode_pairs
+from tunesmith_transformers.loading.heads import scores, with_head
+from tunesmith_transformers.tokens.pairs import encode_pairs
 
 ROWS = [
     {"prompt": f"{a}+{b}=", "chosen": str(a + b), "rejected": f"{a + b}!", "margin": a + 1.0}

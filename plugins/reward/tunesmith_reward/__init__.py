@@ -25,8 +25,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         evaluators=("reward-accuracy",),
         preview="tunesmith_reward.preview:preview",
         rate="learning_rate",
-        check="tunesmith_transformers.optimizers:check",
-        estimate="tunesmith_transformers.estimating:pairs",
+        check="tunesmith_transformers.training.optimizers:check",
+        estimate="tunesmith_transformers.estimates.training_cost:pairs",
     )
 
 

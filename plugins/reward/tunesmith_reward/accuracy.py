@@ -10,9 +10,9 @@ from tunesmith import Context, Curve, Dataset, Evaluation, Measure, ModelHandle,
 from tunesmith.calibration import expected_error
 from tunesmith_reward.calibration import reliability, rightly
 from tunesmith_reward.settings import RewardAccuracySettings
-from tunesmith_transformers.batching import by_length
-from tunesmith_transformers.heads import scores
-from tunesmith_transformers.pairs import Pair, collate_pairs, held_out_pairs, mean_over_pairs
+from tunesmith_transformers.loading.heads import scores
+from tunesmith_transformers.tokens.batching import by_length
+from tunesmith_transformers.tokens.pairs import Pair, collate_pairs, held_out_pairs, mean_over_pairs
 
 
 def evaluate(handle: ModelHandle, data: Dataset, settings: RewardAccuracySettings, context: Context) -> Evaluation:

@@ -6,8 +6,8 @@ from typing import Any
 
 from tunesmith import Records
 from tunesmith_reward.settings import RewardSettings
-from tunesmith_transformers.pairs import encode_pairs
-from tunesmith_transformers.tokens import marked
+from tunesmith_transformers.tokens.encoding import marked
+from tunesmith_transformers.tokens.pairs import encode_pairs
 
 
 def preview(

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from tunesmith import Ge, Gt, Settings
-from tunesmith_transformers.settings import TrainingSettings
+from tunesmith_transformers.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)

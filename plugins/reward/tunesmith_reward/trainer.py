@@ -11,12 +11,12 @@ from torch.nn.functional import logsigmoid
 
 from tunesmith import Adapted, Context, Dataset, TrainResult
 from tunesmith_reward.settings import RewardSettings
-from tunesmith_transformers import token_cache
-from tunesmith_transformers.batching import Rows
-from tunesmith_transformers.durable import Durable
-from tunesmith_transformers.heads import check_head_trained, scores
-from tunesmith_transformers.mean_trainer import MeanTrainer, prepare
-from tunesmith_transformers.pairs import Pair, check_pairs, collate_pairs, margins
+from tunesmith_transformers.loading.heads import check_head_trained, scores
+from tunesmith_transformers.tokens import cache as token_cache
+from tunesmith_transformers.tokens.batching import Rows
+from tunesmith_transformers.tokens.pairs import Pair, check_pairs, collate_pairs, margins
+from tunesmith_transformers.training.durable import Durable
+from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
 
 
 @dataclass(frozen=True)

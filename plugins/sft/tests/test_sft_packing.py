@@ -13,8 +13,8 @@ from tunesmith.adapted import ModuleAdapted
 from tunesmith_sft import SftSettings
 from tunesmith_sft.packing import PackCollator, check_apart, packs
 from tunesmith_sft.trainer import train
-from tunesmith_transformers.supervised import token_losses
-from tunesmith_transformers.tokens import encode
+from tunesmith_transformers.tokens.encoding import encode
+from tunesmith_transformers.training.losses import token_losses
 
 CHANCE = random.Random(0)
 ROWS = [{"prompt": "q" * CHANCE.randrange(1, 9), "completion": "abc" * CHANCE.randrange(1, 9)} for _ in range(24)]

@@ -232,9 +232,9 @@ def test_the_loss_equals_that_of_trl(tiny_handle, tmp_path):
     from datasets import Dataset as ArrowDataset
     from trl import SFTConfig, SFTTrainer
 
-    from tunesmith_transformers.batching import collate
-    from tunesmith_transformers.supervised import token_losses
-    from tunesmith_transformers.tokens import Encoded
+    from tunesmith_transformers.tokens.batching import collate
+    from tunesmith_transformers.tokens.encoding import Encoded
+    from tunesmith_transformers.training.losses import token_losses
 
     rows = [
         Encoded("a", (5, 6, 7, 8, 9), (False, False, True, False, True)),

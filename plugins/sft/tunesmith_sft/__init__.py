@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from tunesmith import Role, Trainer, hookimpl
-from tunesmith_transformers.settings import TrainingSettings
+from tunesmith_transformers.training.settings import TrainingSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +33,6 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         evaluators=("perplexity", {"use": "generate", "rows": 12, "max_new_tokens": 48, "samples": 3}),
         preview="tunesmith_sft.preview:preview",
         rate="learning_rate",
-        check="tunesmith_transformers.optimizers:check",
-        estimate="tunesmith_transformers.estimating:training",
+        check="tunesmith_transformers.training.optimizers:check",
+        estimate="tunesmith_transformers.estimates.training_cost:training",
     )

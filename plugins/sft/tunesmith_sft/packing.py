@@ -17,7 +17,7 @@ import torch
 from datasets import Dataset as ArrowDataset
 
 from tunesmith import Adapted, RecipeError
-from tunesmith_transformers.tokens import IGNORED, Encoded
+from tunesmith_transformers.tokens.encoding import IGNORED, Encoded
 
 TRIED = 48  # tokens of a row on which the model is tried
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from tunesmith import Records
 from tunesmith_sft import SftSettings
-from tunesmith_transformers.tokens import encode, marked
+from tunesmith_transformers.tokens.encoding import encode, marked
 
 
 def preview(records: Records, record_type: str, settings: SftSettings, tokenizer: Any) -> list[list[tuple[str, bool]]]:

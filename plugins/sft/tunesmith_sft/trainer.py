@@ -12,11 +12,12 @@ from trl import SFTConfig, SFTTrainer
 from tunesmith import Adapted, Context, Dataset, RecipeError, TrainResult
 from tunesmith_sft import SftSettings
 from tunesmith_sft.packing import PackCollator, check_apart, joined, packs
-from tunesmith_transformers import arguments, token_cache
-from tunesmith_transformers.durable import Durable
-from tunesmith_transformers.supervised import token_losses
-from tunesmith_transformers.token_rows import TokenRows
-from tunesmith_transformers.tokens import contract
+from tunesmith_transformers.tokens import cache as token_cache
+from tunesmith_transformers.tokens.encoding import contract
+from tunesmith_transformers.tokens.rows_file import TokenRows
+from tunesmith_transformers.training import arguments
+from tunesmith_transformers.training.durable import Durable
+from tunesmith_transformers.training.losses import token_losses
 
 
 class SupervisedPositions(SFTTrainer):

@@ -11,7 +11,7 @@ import torch
 from tunesmith import DataError
 from tunesmith_soft_prompts import PrefixSettings, PromptSettings, PTuningSettings
 from tunesmith_soft_prompts.adapters import p_tuning, prefix, prompt
-from tunesmith_transformers.generation import generate
+from tunesmith_transformers.evaluation.generation import generate
 
 METHODS = {
     "prompt": (prompt, PromptSettings(virtual_tokens=5)),

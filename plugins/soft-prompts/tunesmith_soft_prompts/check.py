@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tunesmith import RecipeError
 from tunesmith_soft_prompts.settings import MultitaskPromptSettings, PrefixSettings, PromptSettings, PTuningSettings
-from tunesmith_transformers.words import moves
+from tunesmith_transformers.peft.wording import moves
 
 
 def prompt(settings: PromptSettings, folder: Path) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tunesmith import Column, DataError, ModelHandle, RecipeError
-from tunesmith_transformers.peft_adapted import PeftAdapted
+from tunesmith_transformers.peft.adapted import PeftAdapted
 
 ENCODER = "prompt_encoder.safetensors"
 NAME = "default"  # what PEFT calls the only adapter

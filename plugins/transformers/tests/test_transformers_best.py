@@ -11,9 +11,9 @@ import torch
 from tunesmith import Context, Measure, RecipeError, Stopped
 from tunesmith.held_out import HeldOut, random_kept
 from tunesmith.store import commit_folder
-from tunesmith_transformers import best
-from tunesmith_transformers.best import Best
-from tunesmith_transformers.settings import EvaluationSettings
+from tunesmith_transformers.training import best_checkpoint as best
+from tunesmith_transformers.training.best_checkpoint import Best
+from tunesmith_transformers.training.settings import EvaluationSettings
 
 
 class Script:

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from tunesmith import Adapted, Column, RecipeError, Records
-from tunesmith_transformers.batching import ColumnCollator, collate
-from tunesmith_transformers.durable import Durable
-from tunesmith_transformers.settings import EvaluationSettings
-from tunesmith_transformers.tokens import contract, encode
+from tunesmith_transformers.tokens.batching import ColumnCollator, collate
+from tunesmith_transformers.tokens.encoding import contract, encode
+from tunesmith_transformers.training.durable import Durable
+from tunesmith_transformers.training.settings import EvaluationSettings
 
 COLUMNS = {"kinds": Column(read=lambda row: row["kind"], examples=(0, 1))}
 RECORDS = Records([{"text": "ab", "kind": 1}, {"text": "cde", "kind": 0}], ["rows:1", "rows:2"])

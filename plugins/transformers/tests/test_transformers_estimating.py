@@ -19,13 +19,14 @@ from tunesmith_full.estimate import full as full_estimate
 from tunesmith_lora import LoraSettings
 from tunesmith_lora.adapter import apply
 from tunesmith_lora.estimate import trained as lora_estimate
-from tunesmith_transformers import estimated_sources, estimating
-from tunesmith_transformers.batching import EpochSampler, collate
-from tunesmith_transformers.gguf_header import config_of, read_header
-from tunesmith_transformers.settings import ModelSettings, TrainingSettings
-from tunesmith_transformers.sizes import BLOCKS, ENCODERS, sizes_of
-from tunesmith_transformers.supervised import token_losses
-from tunesmith_transformers.tokens import Encoded
+from tunesmith_transformers.estimates import source_sizes as estimated_sources
+from tunesmith_transformers.estimates import training_cost as estimating
+from tunesmith_transformers.estimates.model_sizes import BLOCKS, ENCODERS, sizes_of
+from tunesmith_transformers.sources.gguf_header import config_of, read_header
+from tunesmith_transformers.tokens.batching import EpochSampler, collate
+from tunesmith_transformers.tokens.encoding import Encoded
+from tunesmith_transformers.training.losses import token_losses
+from tunesmith_transformers.training.settings import ModelSettings, TrainingSettings
 
 SMALL = {
     "hidden_size": 32,

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tunesmith import DataError
-from tunesmith_transformers.general import TEXT, read_texts
+from tunesmith_transformers.evaluation.general import TEXT, read_texts
 
 
 def silent(house: Any) -> None:

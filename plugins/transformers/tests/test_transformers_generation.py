@@ -12,7 +12,7 @@ import torch
 
 from tunesmith import Context, DataError, ModelHandle, Stopped
 from tunesmith.context import SilentReporter, StopFlag
-from tunesmith_transformers.generation import generate
+from tunesmith_transformers.evaluation.generation import generate
 
 
 def prompts(count: int, seed: int = 0) -> list[list[int]]:

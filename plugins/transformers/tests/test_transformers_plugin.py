@@ -12,8 +12,9 @@ import torch
 
 import tunesmith_transformers
 from tunesmith import DataError, Dataset, Records
-from tunesmith_transformers import checkpoint, perplexity
-from tunesmith_transformers.settings import PerplexitySettings
+from tunesmith_transformers.evaluation import perplexity
+from tunesmith_transformers.training import checkpoint
+from tunesmith_transformers.training.settings import PerplexitySettings
 
 ROWS = Records(
     [

@@ -12,7 +12,7 @@ from tunesmith.context import SilentReporter
 from tunesmith.plan import make_plan
 from tunesmith.recipe import read
 from tunesmith.run import start
-from tunesmith_transformers import foresee
+from tunesmith_transformers.loading import device_facts as foresee
 
 FULL = ("adapter={use='full'}", "trainer.max_steps=1", "trainer.save_steps=1", "evaluate=[]")
 

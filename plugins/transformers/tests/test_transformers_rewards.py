@@ -14,7 +14,7 @@ from tunesmith_transformers.online.check import check
 from tunesmith_transformers.online.named import ExactAnswer, Length, number_of, same_answer
 from tunesmith_transformers.online.prompts import Order, Prompt
 from tunesmith_transformers.online.settings import OnlineSettings
-from tunesmith_transformers.tokens import Unusable
+from tunesmith_transformers.tokens.encoding import Unusable
 
 SOLUTION = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\n#### 1,072"
 
@@ -168,8 +168,8 @@ def read_by(monkeypatch, change, given, answer=(65, 257)):
     """What a reward model reads of a prompt and an answer, where its tokenizer differs from the policy's."""
     from tunesmith import Adapted
     from tunesmith.testing import tiny_handle, tiny_tokenizer
-    from tunesmith_transformers.heads import with_head
-    from tunesmith_transformers.tokens import prompt_ids
+    from tunesmith_transformers.loading.heads import with_head
+    from tunesmith_transformers.tokens.encoding import prompt_ids
 
     policy, scorer = Adapted(tiny_handle()), with_head(tiny_handle(), "scalar", 0)
     scorer.tokenizer = tiny_tokenizer()

@@ -18,9 +18,10 @@ from tunesmith import DataError, MissingError, RecipeError, Registry
 from tunesmith.plan import make_plan
 from tunesmith.recipe import Recipe
 from tunesmith.store import damage
-from tunesmith_transformers import claims, sources, wheel
-from tunesmith_transformers.loading import choose_device, choose_dtype, load
-from tunesmith_transformers.settings import ModelSettings, WheelSettings
+from tunesmith_transformers.loading.model import choose_device, choose_dtype, load
+from tunesmith_transformers.sources import claims, wheel
+from tunesmith_transformers.sources import factories as sources
+from tunesmith_transformers.training.settings import ModelSettings, WheelSettings
 
 
 def digest(content: bytes) -> str:

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from tunesmith_transformers.batching import EpochSampler, by_length, collate
-from tunesmith_transformers.supervised import output_head, token_losses
-from tunesmith_transformers.tokens import Encoded
+from tunesmith_transformers.tokens.batching import EpochSampler, by_length, collate
+from tunesmith_transformers.tokens.encoding import Encoded
+from tunesmith_transformers.training.losses import output_head, token_losses
 
 ROWS = [
     Encoded("a", (5, 6, 7, 8, 9), (False, False, True, False, True)),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tunesmith.testing.tiny import CHAT_TEMPLATE, tiny_tokenizer
-from tunesmith_transformers.template import RENDERER, Refused, shield
+from tunesmith_transformers.loading.chat_template import RENDERER, Refused, shield
 
 TURNS = [
     {"role": "system", "content": "Be brief.", "name": None},

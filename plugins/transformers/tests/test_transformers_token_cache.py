@@ -9,7 +9,8 @@ import pytest
 from tunesmith import Context, Ledger, Records
 from tunesmith.context import SilentReporter
 from tunesmith.testing.tiny import tiny_tokenizer
-from tunesmith_transformers import pairs, token_cache
+from tunesmith_transformers.tokens import cache as token_cache
+from tunesmith_transformers.tokens import pairs
 
 ROWS = [
     {"prompt": f"question {n}", "chosen": f"a good answer to {n}" + " and more" * (n % 3), "rejected": f"no {n}"}

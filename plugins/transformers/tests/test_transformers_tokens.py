@@ -6,7 +6,7 @@ import pytest
 
 from tunesmith import DataError, Ledger, Records
 from tunesmith.testing.tiny import tiny_tokenizer
-from tunesmith_transformers.tokens import (
+from tunesmith_transformers.tokens.encoding import (
     IGNORED,
     Encoded,
     Unusable,

@@ -11,9 +11,10 @@ import pytest
 
 from tunesmith import Context, DataError, MissingError, RecipeError
 from tunesmith.console import main
-from tunesmith_transformers import claims, sources
-from tunesmith_transformers.screen import left_out, screened
-from tunesmith_transformers.settings import ModelSettings
+from tunesmith_transformers.loading.sandbox import left_out, screened
+from tunesmith_transformers.sources import claims
+from tunesmith_transformers.sources import factories as sources
+from tunesmith_transformers.training.settings import ModelSettings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SOURCE = f"somebody/model@{COMMIT}"
@@ -168,7 +169,7 @@ def test_a_source_that_may_change_is_said(tmp_path: Path) -> None:
 
 
 def test_an_attention_that_would_fetch_a_kernel_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tunesmith_transformers.claims.find_spec", lambda name: None)
+    monkeypatch.setattr("tunesmith_transformers.sources.claims.find_spec", lambda name: None)
     for name in ("kernels-community/flash-attn", "evil/kernel@main:forward"):
         with pytest.raises(RecipeError, match="names a kernel of the hub"):
             claims.check_attention(ModelSettings(source="x", attention=name))

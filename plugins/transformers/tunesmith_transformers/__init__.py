@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from tunesmith import Evaluator, Model, hookimpl
-from tunesmith_transformers import claims
-from tunesmith_transformers.settings import GeneralPerplexitySettings, ModelSettings, PerplexitySettings, WheelSettings
+from tunesmith_transformers.sources import claims
+from tunesmith_transformers.training.settings import (
+    GeneralPerplexitySettings,
+    ModelSettings,
+    PerplexitySettings,
+    WheelSettings,
+)
 
 
 @hookimpl
@@ -15,51 +20,51 @@ def tunesmith_models() -> Iterator[Model]:
     yield Model(
         name="directory",
         summary="A model folder on disk: config.json, safetensors, tokenizer",
-        factory="tunesmith_transformers.sources:directory",
+        factory="tunesmith_transformers.sources.factories:directory",
         settings=ModelSettings,
         requires=("torch", "transformers", "safetensors"),
         claims=claims.directory,
-        check="tunesmith_transformers.claims:check_directory",
-        quantized="tunesmith_transformers.quantized:of_directory",
-        tokenizer="tunesmith_transformers.sources:directory_tokenizer",
-        skeleton="tunesmith_transformers.skeleton:directory",
-        estimate="tunesmith_transformers.estimated_sources:directory",
+        check="tunesmith_transformers.sources.claims:check_directory",
+        quantized="tunesmith_transformers.loading.quantized:of_directory",
+        tokenizer="tunesmith_transformers.sources.factories:directory_tokenizer",
+        skeleton="tunesmith_transformers.sources.shapes_only:directory",
+        estimate="tunesmith_transformers.estimates.source_sizes:directory",
     )
     yield Model(
         name="gguf",
         summary="A GGUF file, converted once to safetensors in the cache",
-        factory="tunesmith_transformers.sources:gguf",
+        factory="tunesmith_transformers.sources.factories:gguf",
         settings=ModelSettings,
         requires=("torch", "transformers", "safetensors", "gguf"),
         claims=claims.gguf,
-        check="tunesmith_transformers.claims:check_file",
-        tokenizer="tunesmith_transformers.sources:gguf_tokenizer",
-        skeleton="tunesmith_transformers.skeleton:gguf",
-        estimate="tunesmith_transformers.estimated_sources:gguf",
+        check="tunesmith_transformers.sources.claims:check_file",
+        tokenizer="tunesmith_transformers.sources.factories:gguf_tokenizer",
+        skeleton="tunesmith_transformers.sources.shapes_only:gguf",
+        estimate="tunesmith_transformers.estimates.source_sizes:gguf",
     )
     yield Model(
         name="wheel",
         summary="A model inside a Python wheel: wheel:NAME==VERSION, digest checked",
-        factory="tunesmith_transformers.sources:wheel",
+        factory="tunesmith_transformers.sources.factories:wheel",
         settings=WheelSettings,
         requires=("torch", "transformers", "safetensors", "gguf"),
         claims=claims.wheel,
-        check="tunesmith_transformers.claims:check_wheel",
-        tokenizer="tunesmith_transformers.sources:wheel_tokenizer",
-        skeleton="tunesmith_transformers.skeleton:wheel",
-        estimate="tunesmith_transformers.estimated_sources:wheel",
+        check="tunesmith_transformers.sources.claims:check_wheel",
+        tokenizer="tunesmith_transformers.sources.factories:wheel_tokenizer",
+        skeleton="tunesmith_transformers.sources.shapes_only:wheel",
+        estimate="tunesmith_transformers.estimates.source_sizes:wheel",
     )
     yield Model(
         name="hub",
         summary="A model of the Hugging Face hub: OWNER/NAME, optionally @REVISION",
-        factory="tunesmith_transformers.sources:hub",
+        factory="tunesmith_transformers.sources.factories:hub",
         settings=ModelSettings,
         requires=("torch", "transformers", "safetensors"),
         claims=claims.hub,
-        check="tunesmith_transformers.claims:check_hub",
-        tokenizer="tunesmith_transformers.sources:hub_tokenizer",
-        skeleton="tunesmith_transformers.skeleton:hub",
-        estimate="tunesmith_transformers.estimated_sources:hub",
+        check="tunesmith_transformers.sources.claims:check_hub",
+        tokenizer="tunesmith_transformers.sources.factories:hub_tokenizer",
+        skeleton="tunesmith_transformers.sources.shapes_only:hub",
+        estimate="tunesmith_transformers.estimates.source_sizes:hub",
     )
 
 
@@ -69,7 +74,7 @@ def tunesmith_evaluators() -> Iterator[Evaluator]:
     yield Evaluator(
         name="perplexity",
         summary="exp of the mean negative log-likelihood of the held-out rows' supervised tokens",
-        factory="tunesmith_transformers.perplexity:evaluate",
+        factory="tunesmith_transformers.evaluation.perplexity:evaluate",
         settings=PerplexitySettings,
         requires=("torch", "transformers"),
         accepts=("text", "prompt-completion", "messages"),
@@ -77,7 +82,7 @@ def tunesmith_evaluators() -> Iterator[Evaluator]:
     yield Evaluator(
         name="general-perplexity",
         summary="Perplexity of general text, which rises when training makes the model forget",
-        factory="tunesmith_transformers.general:evaluate",
+        factory="tunesmith_transformers.evaluation.general:evaluate",
         settings=GeneralPerplexitySettings,
         requires=("torch", "transformers"),
         held_out=False,

@@ -9,14 +9,14 @@ import torch
 
 from tunesmith import Adapted, Context, NumericalError
 from tunesmith.context import SilentReporter
-from tunesmith_transformers.batching import by_length, collate
-from tunesmith_transformers.generation import decoded, end_tokens, generate_tokens
+from tunesmith_transformers.evaluation.generation import decoded, end_tokens, generate_tokens
 from tunesmith_transformers.online.numerics import token_logps
 from tunesmith_transformers.online.prompts import Prompt
 from tunesmith_transformers.online.rewards import Rewards, Scores
 from tunesmith_transformers.online.settings import OnlineSettings
-from tunesmith_transformers.supervised import predictions
-from tunesmith_transformers.tokens import Encoded
+from tunesmith_transformers.tokens.batching import by_length, collate
+from tunesmith_transformers.tokens.encoding import Encoded
+from tunesmith_transformers.training.losses import predictions
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from tunesmith import RecipeError
 from tunesmith.errors import nearest
-from tunesmith_transformers import best, optimizers
 from tunesmith_transformers.online.settings import OnlineSettings, ScoreSettings
-from tunesmith_transformers.settings import TrainingSettings
+from tunesmith_transformers.training import best_checkpoint as best
+from tunesmith_transformers.training import optimizers
+from tunesmith_transformers.training.settings import TrainingSettings
 
 MODEL = "model"
 #: Rewards that need no function, and the settings that only they read.

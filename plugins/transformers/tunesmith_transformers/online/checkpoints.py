@@ -11,7 +11,7 @@ import torch
 
 from tunesmith import Context
 from tunesmith.store import commit_folder, newest_good, rotate
-from tunesmith_transformers import checkpoint
+from tunesmith_transformers.training import checkpoint
 
 
 class Part(Protocol):

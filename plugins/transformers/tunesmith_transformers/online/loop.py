@@ -12,13 +12,13 @@ from typing import Any, Generic, TypeVar
 
 from tunesmith import Adapted, Context, Measure, RecipeError, Stopped, TrainResult, TunesmithError
 from tunesmith.guard import seed_everything
-from tunesmith_transformers.best import Best
 from tunesmith_transformers.online.answers import Answers
 from tunesmith_transformers.online.checkpoints import Checkpoints, Part
 from tunesmith_transformers.online.prompts import Order, Prompt
 from tunesmith_transformers.online.rewards import Rewards, Scores
 from tunesmith_transformers.online.settings import OnlineSettings
 from tunesmith_transformers.online.updates import Updater
+from tunesmith_transformers.training.best_checkpoint import Best
 
 UNENDED = 0.5  # share of answers without an end from which the console says so
 

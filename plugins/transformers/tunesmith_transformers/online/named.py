@@ -9,7 +9,7 @@ from typing import Any
 
 from tunesmith_transformers.online.prompts import Prompt
 from tunesmith_transformers.online.settings import ScoreSettings
-from tunesmith_transformers.tokens import Unusable, reference
+from tunesmith_transformers.tokens.encoding import Unusable, reference
 
 #: A sign counts where nothing stands before it: "5-3" holds 5 and 3.
 NUMBER = re.compile(r"(?:(?<!\w)[-+\u2212])?(?:\d[\d,_]*(?:\.\d+)?|\.\d+)")

@@ -10,9 +10,9 @@ from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments, get_scheduler
 
 from tunesmith import Adapted, Context
-from tunesmith_transformers import arguments
 from tunesmith_transformers.online.check import shared
 from tunesmith_transformers.online.settings import OnlineSettings
+from tunesmith_transformers.training import arguments
 
 
 class Trained(NamedTuple):

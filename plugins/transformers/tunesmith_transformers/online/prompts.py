@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tunesmith import Context, Dataset, ModelHandle, Records
-from tunesmith_transformers.batching import EpochSampler
-from tunesmith_transformers.tokens import Unusable, column_values, encode_row, prompt_ids
+from tunesmith_transformers.tokens.batching import EpochSampler
+from tunesmith_transformers.tokens.encoding import Unusable, column_values, encode_row, prompt_ids
 
 
 @dataclass(frozen=True)

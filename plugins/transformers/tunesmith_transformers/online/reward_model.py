@@ -9,11 +9,11 @@ from typing import Any
 import torch
 
 from tunesmith import Adapted, NumericalError, RecipeError
-from tunesmith_transformers.batching import by_length, collate
-from tunesmith_transformers.generation import end_tokens
-from tunesmith_transformers.heads import scores
+from tunesmith_transformers.evaluation.generation import end_tokens
+from tunesmith_transformers.loading.heads import scores
 from tunesmith_transformers.online.prompts import Prompt
-from tunesmith_transformers.tokens import Encoded, column_values, prompt_ids
+from tunesmith_transformers.tokens.batching import by_length, collate
+from tunesmith_transformers.tokens.encoding import Encoded, column_values, prompt_ids
 
 
 class ModelReward:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from tunesmith import Ge, Gt, Settings
-from tunesmith_transformers.settings import EvaluationSettings
+from tunesmith_transformers.training.settings import EvaluationSettings
 
 
 @dataclass(frozen=True, kw_only=True)

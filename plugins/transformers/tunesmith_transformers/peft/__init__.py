@@ -1,0 +1,1 @@
+"""What adapters on PEFT share."""

@@ -1,0 +1,191 @@
+"""Pairs of answers to one prompt, a chosen and a rejected one, as tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from tunesmith import Column, Context, DataError, Ledger, Measure, ModelHandle, Records
+from tunesmith.stats import bootstrap_grouped
+from tunesmith_transformers.tokens.batching import collate
+from tunesmith_transformers.tokens.encoding import Encoded, Unusable, column_values, contract, encode_row, fitted
+
+MARGIN = "margin"  # a row's column: how much better the chosen answer is, in the scores' unit
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two answers to one prompt.
+
+    Args:
+        chosen, rejected: the prompt with each answer; the answer's tokens are supervised.
+        margin: how much better the chosen one is, or None where the data does not say.
+    """
+
+    row: str
+    chosen: Encoded
+    rejected: Encoded
+    margin: float | None = None
+
+    @property
+    def prompt(self) -> tuple[int, ...]:
+        """The tokens before the answers."""
+        return self.chosen.ids[: self.chosen.supervised.index(True)]
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longer one."""
+        return max(len(self.chosen.ids), len(self.rejected.ids))
+
+
+def encode_pairs(
+    records: Records,
+    tokenizer: Any,
+    *,
+    max_length: int | None = None,
+    overlong: str = "truncate",
+    ledger: Ledger | None = None,
+    columns: Mapping[str, Column] | None = None,
+) -> list[Pair]:
+    """Encode rows of type preference; what cannot be used goes to the ledger.
+
+    Args:
+        max_length: longest prompt with an answer, in tokens.
+        overlong: `truncate` cuts at the end, `drop` leaves the row out.
+        ledger: where dropped and truncated rows are written; None counts nothing.
+        columns: what the model takes besides tokens (`ModelHandle.columns`).
+
+    Raises:
+        DataError: the rows need a chat template and the tokenizer has none, or lack what a column reads.
+    """
+    ledger = ledger or Ledger()
+    pairs = []
+    for name, row in records:
+        try:
+            sides = [_whole(row, side, tokenizer) for side in ("chosen", "rejected")]
+            if sides[0][0] == sides[1][0]:
+                raise Unusable("chosen and rejected are the same tokens")
+            cut = [fitted(ids, supervised, max_length, overlong) for ids, supervised in sides]
+            if cut[0][0] == cut[1][0]:
+                raise Unusable(f"chosen and rejected are identical after the cut at max_length = {max_length}")
+            margin = margin_of(row)
+        except Unusable as error:
+            ledger.drop(name, str(error))
+            continue
+        if any(len(short[0]) < len(whole[0]) for short, whole in zip(cut, sides, strict=True)):
+            ledger.truncate(name, f"cut at max_length = {max_length}")
+        values = column_values(row, columns or {})
+        chosen, rejected = (Encoded(name, tuple(ids), tuple(supervised), values) for ids, supervised in cut)
+        pairs.append(Pair(name, chosen, rejected, margin))
+    return pairs
+
+
+def check_pairs(pairs: Sequence[Pair], tokenizer: Any, context: Context) -> None:
+    """Refuse what cannot be trained on; put the figures of the rest into the ledger and the facts, and say them.
+
+    Raises:
+        DataError: too many rows are lost, or the token contract is broken.
+    """
+    context.check_rows()
+    facts = contract([side for pair in pairs for side in (pair.chosen, pair.rejected)], tokenizer)
+    context.facts["tokens"] = {**facts, "rows": len(pairs)}
+    context.ledger.trained = len(pairs)
+    context.reporter.say(
+        f"{len(pairs)} pairs, {facts['tokens']} tokens, {facts['supervised_share']:.1%} of them in answers"
+    )
+
+
+def held_out_pairs(records: Records, handle: ModelHandle, max_length: int | None, context: Context) -> list[Pair]:
+    """Held-out pairs that an evaluator can measure; says which it cannot.
+
+    Args:
+        max_length: longest prompt with an answer, in tokens; the model's own limit holds too.
+
+    Raises:
+        DataError: there are none.
+    """
+    limit = min(filter(None, (max_length, handle.max_length)), default=None)
+    left_out = Ledger()
+    pairs = encode_pairs(records, handle.tokenizer, max_length=limit, ledger=left_out, columns=handle.columns)
+    if not pairs:
+        raise DataError(
+            f"none of the {len(records)} held-out pairs can be measured",
+            details=left_out.examples(),
+            fix="Mend these rows, or hold out others in [data].",
+        )
+    if left_out.dropped:
+        context.reporter.warn(f"{left_out.dropped} held-out pairs are not measured ({'; '.join(left_out.examples())})")
+    return pairs
+
+
+def collate_pairs(pairs: Sequence[Pair], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """Pad pairs to the longest of all answers: the chosen ones first, then the rejected ones in the same order.
+
+    Returns:
+        `input_ids`, `attention_mask`, `labels`, each (2B, T), and the rows' columns, each (2B,).
+    """
+    return collate([pair.chosen for pair in pairs] + [pair.rejected for pair in pairs], pad_token_id)
+
+
+def mean_over_pairs(
+    values: Sequence[float], pairs: Sequence[Pair], better: Literal["higher", "lower"], seed: int
+) -> Measure:
+    """The mean of one value a pair; its interval is over prompts, whose pairs are drawn together."""
+    places: dict[tuple[int, ...], str] = {}
+    groups = [places.setdefault(pair.prompt, str(len(places))) for pair in pairs]
+    value, low, high = bootstrap_grouped(values, groups, seed=seed)
+    return Measure(
+        value=value,
+        low=low,
+        high=high,
+        n=len(values),
+        better=better,
+        per_row=tuple(values),
+        rows=tuple(pair.row for pair in pairs),
+        groups=tuple(groups),
+    )
+
+
+def margins(pairs: Sequence[Pair]) -> torch.Tensor:
+    """The margin of each pair (B,).
+
+    Raises:
+        DataError: a pair has none.
+    """
+    lacking = [pair.row for pair in pairs if pair.margin is None]
+    if lacking:
+        raise DataError(
+            f"{len(lacking)} of {len(pairs)} rows have no margin",
+            details=lacking[:5],
+            fix=f'Give rankings with scores, or a column `{MARGIN}` that [data] keeps: keep = ["{MARGIN}"].',
+        )
+    return torch.tensor([pair.margin for pair in pairs], dtype=torch.float32)
+
+
+def _whole(row: Mapping[str, Any], side: str, tokenizer: Any) -> tuple[list[int], list[bool]]:
+    """The prompt with one answer."""
+    if not row[side]:
+        raise Unusable(f"{side!r} is empty")
+    return encode_row({"prompt": row["prompt"], "completion": row[side]}, "prompt-completion", tokenizer)
+
+
+def margin_of(row: Mapping[str, Any]) -> float | None:
+    """How much better the chosen answer of a row is; None where the row does not say.
+
+    Raises:
+        Unusable: it is no finite number.
+    """
+    value = row.get(MARGIN)
+    if value is None:
+        return None
+    try:
+        found = float(value)
+    except (TypeError, ValueError):
+        raise Unusable(f"{MARGIN!r} is no number") from None
+    if not math.isfinite(found):
+        raise Unusable(f"{MARGIN!r} is not finite")
+    return found

@@ -1,0 +1,1 @@
+"""What trainers on the durable base share."""

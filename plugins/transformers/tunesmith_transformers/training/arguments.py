@@ -1,0 +1,90 @@
+"""From our settings to the wrapped trainer's own arguments."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from tunesmith import Context, RecipeError
+from tunesmith_transformers.online.settings import OnlineSettings
+from tunesmith_transformers.training import best_checkpoint as best
+from tunesmith_transformers.training.optimizers import chosen
+from tunesmith_transformers.training.settings import TrainingSettings
+
+
+def build(kind: type[Any], settings: TrainingSettings, context: Context, device: Any, **more: Any) -> Any:
+    """Make the arguments of a Transformers or TRL trainer.
+
+    Precision is that of the weights, so the libraries' mixed-precision switches stay off: TRL switches
+    bfloat16 on by default, which is many times slower than float32 on most CPUs.
+
+    Args:
+        kind: `TrainingArguments` or a class that derives from it.
+        device: the device that the model is on.
+        more: arguments of the class beyond `TrainingArguments`.
+
+    Raises:
+        RecipeError: `[trainer.arguments]` holds a name or value that the class refuses.
+    """
+    values: dict[str, Any] = {
+        "output_dir": str(context.stage_folder / "checkpoints"),
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation_steps,
+        "learning_rate": settings.learning_rate,
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps or -1,
+        "warmup_steps": settings.warmup_steps if settings.warmup_steps < 1 else int(settings.warmup_steps),
+        "lr_scheduler_type": settings.lr_scheduler_type,
+        "weight_decay": settings.weight_decay,
+        "max_grad_norm": settings.max_grad_norm,
+        "optim": settings.optim,
+        "save_strategy": "steps",
+        "save_steps": settings.save_steps,
+        "save_total_limit": settings.save_total_limit,
+        "logging_steps": settings.logging_steps,
+        "logging_nan_inf_filter": False,
+        "logging_first_step": True,
+        "report_to": [],
+        "disable_tqdm": True,
+        "bf16": False,
+        "fp16": False,
+        "use_cpu": str(device) == "cpu",
+        "seed": context.seed,
+        "data_seed": context.seed,
+        "dataloader_pin_memory": str(device) != "cpu",
+        **more,
+    }
+    # the setting has two names: Transformers 5 renamed it, and TRL switches it on by default under the old one
+    names = {"gradient_checkpointing", "activation_checkpointing"} & {item.name for item in fields(kind)}
+    if not names & set(settings.arguments):
+        values |= dict.fromkeys(names, settings.activation_checkpointing)
+    for name in settings.arguments:
+        if name in best.REPLACED:
+            raise RecipeError(
+                f"[trainer.arguments] {name} has no effect here",
+                fix="Set eval_steps, metric_for_best_model, load_best_model_at_end, ... in [trainer] itself.",
+            )
+    values |= settings.arguments
+    values["optim"], replaced = chosen(settings, str(device))
+    if replaced:
+        context.reporter.say(replaced)
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(
+            f"{kind.__name__} refuses its arguments: {error}", fix="Look at [trainer] and [trainer.arguments]."
+        ) from error
+
+
+def longest(settings: TrainingSettings | OnlineSettings, model_limit: int | None) -> int | None:
+    """The longest row, in tokens.
+
+    Raises:
+        RecipeError: `max_length` is more than the model takes.
+    """
+    if settings.max_length is not None and model_limit is not None and settings.max_length > model_limit:
+        raise RecipeError(
+            f"max_length = {settings.max_length}, but the model takes {model_limit} tokens",
+            fix=f"Set max_length = {model_limit} or less in [trainer].",
+        )
+    return settings.max_length or model_limit

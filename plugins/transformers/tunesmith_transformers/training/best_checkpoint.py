@@ -1,0 +1,197 @@
+"""Measuring between steps, ending early, and the best checkpoint, for every trainer. No torch here."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tunesmith import Adapted, Context, Measure, RecipeError, Stopped
+from tunesmith.errors import nearest
+from tunesmith.store import checkpoint_step, damage
+from tunesmith_transformers.training.settings import EvaluationSettings
+
+#: Transformers' own arguments that the settings take the place of.
+REPLACED = ("eval_strategy", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "do_eval")
+
+
+def check(settings: EvaluationSettings, evaluators: Sequence[str] | None, own: Sequence[str] = ()) -> None:
+    """Refuse what cannot be measured, when a plan is made.
+
+    Args:
+        evaluators: names of the stage's evaluators; None where they are not known.
+        own: measures that the trainer has of its own.
+
+    Raises:
+        RecipeError: naming the setting.
+    """
+    if settings.eval_steps is None:
+        given = {"early_stopping_patience": settings.early_stopping_patience is not None}
+        given |= {"load_best_model_at_end": settings.load_best_model_at_end, "eval_use": bool(settings.eval_use)}
+        for name in (name for name, is_given in given.items() if is_given):
+            raise RecipeError(
+                f"{name} is set, but nothing is measured between steps",
+                fix="Set eval_steps in [trainer]: the steps between two measurements of the held-out rows.",
+            )
+        return
+    if evaluators is None:
+        return
+    if not evaluators and not own:
+        raise RecipeError(
+            f"eval_steps = {settings.eval_steps}, but the recipe has no evaluator",
+            fix='Add [[evaluate]] with use = "perplexity", or another one: it measures the held-out rows.',
+        )
+    for name in settings.eval_use:
+        if name not in evaluators:
+            raise RecipeError(
+                f"eval_use names {name!r}, which is no evaluator of the recipe",
+                fix=f"There are: {', '.join(evaluators) or 'none'}.",
+            )
+
+
+class Best:
+    """Follows one measure over the steps of a training.
+
+    Args:
+        own: measures that the trainer has of its own, by name, with their directions; the first is the default.
+    """
+
+    def __init__(
+        self, settings: EvaluationSettings, context: Context, own: Mapping[str, Measure] | None = None
+    ) -> None:
+        self.settings = settings
+        self.context = context
+        self.step: int | None = None  # of the best measurement
+        self.value = math.nan
+        self.measured = 0  # the step of the last one
+        self.waited = 0  # measurements since the best
+        self.ended: int | None = None  # the step at which training ended early
+        self.curves: dict[str, list[list[float]]] = {}  # name: [step, value]
+        self.metric, self.higher = "", False
+        if settings.eval_steps is not None:
+            self._choose({**(own or {}), **(context.held_out.before if context.held_out else {})})
+
+    def _choose(self, known: Mapping[str, Measure]) -> None:
+        wanted = self.settings.metric_for_best_model
+        if not known:
+            raise RecipeError(
+                f"eval_steps = {self.settings.eval_steps}, but the recipe has no evaluator",
+                fix='Add [[evaluate]] with use = "perplexity", or another one.',
+            )
+        self.metric = wanted if wanted is not None else next(iter(known))
+        if self.metric not in known:
+            near = nearest(self.metric, list(known))
+            raise RecipeError(
+                f"metric_for_best_model = {self.metric!r}, and no evaluator gives a measure of that name",
+                fix=f"Did you mean {near!r}?" if near else f"There are: {', '.join(known)}.",
+            )
+        told = self.settings.greater_is_better
+        self.higher = told if told is not None else known[self.metric].better == "higher"
+
+    def due(self, step: int, total: int) -> bool:
+        """Whether the held-out rows are measured after `step`: every eval_steps, and at the end."""
+        every = self.settings.eval_steps
+        return every is not None and step > self.measured and (step % every == 0 or step >= total)
+
+    def measure(self, step: int, adapted: Adapted, own: Mapping[str, Measure] | None = None) -> bool:
+        """Measure after `step`; whether it is the best so far. `ended` is set where patience is at its end.
+
+        A signal during it leaves the step unmeasured and the stop flag set; an observer that raises `Stopped` sets it.
+
+        Raises:
+            RecipeError: the measure that decides is not among those found.
+        """
+        held_out = self.context.held_out
+        try:
+            found = {**(own or {}), **(held_out.measure(adapted, self.settings.eval_use) if held_out else {})}
+        except Stopped as signal:
+            self.context.stop.set(signal.signal_number)
+            return False
+        if self.metric not in found:
+            raise RecipeError(
+                f"metric_for_best_model = {self.metric!r} is not measured between steps",
+                fix=f"Name its evaluator in eval_use, or one of: {', '.join(found)}.",
+            )
+        self.measured = step
+        for name, measure in found.items():
+            self.curves.setdefault(name, []).append([step, measure.value])
+        value = found[self.metric].value
+        ahead = self._ahead(value)
+        better = ahead > 0
+        # as in Transformers: the very best is kept, and patience asks for more
+        self.waited = 0 if ahead > self.settings.early_stopping_threshold else self.waited + 1
+        if better:
+            self.step, self.value = step, value
+        self._say(step, found, better)
+        try:
+            if held_out:
+                held_out.report(step, found)
+        except Stopped as signal:
+            self.context.stop.set(signal.signal_number)
+        patience = self.settings.early_stopping_patience
+        if patience is not None and self.waited >= patience:
+            self.ended = step
+            self.context.reporter.say(
+                f"training ends early at step {step}: no improvement of {self.metric} in {self.waited} measurements"
+            )
+        return better
+
+    def _ahead(self, value: float) -> float:
+        """By how much a value is better than the best so far, in its own unit."""
+        if not math.isfinite(value):
+            return -math.inf
+        if self.step is None:
+            return math.inf
+        return value - self.value if self.higher else self.value - value
+
+    def _say(self, step: int, found: Mapping[str, Measure], better: bool) -> None:
+        figures = ", ".join(f"{name} {measure.value:.4g}" for name, measure in found.items())
+        told = "the best so far" if better else f"the best is {self.value:.4g} at step {self.step}"
+        self.context.reporter.say(f"step {step}: {figures} ({self.metric}: {told})")
+
+    # --- keeping ------------------------------------------------------------------------------
+    def pinned(self, folder: Path) -> list[Path]:
+        """The checkpoint that rotation must leave, below `folder`."""
+        return [folder / f"step-{self.step:06d}"] if self.step is not None else []
+
+    def chosen(self, folder: Path, last: int) -> Path | None:
+        """The checkpoint to put back at the end; None when the last step is what is kept.
+
+        Says so, and keeps it for the report.
+
+        Args:
+            folder: of the checkpoints.
+            last: the step that training came to.
+        """
+        facts = self.context.facts
+        if self.step is None:
+            return None
+        facts["best_step"], facts[f"best_{self.metric}"] = self.step, self.value
+        facts["measured_between"] = self.curves
+        if self.ended is not None:
+            facts["ended_early"] = f"at step {self.ended}: no improvement of {self.metric} since step {self.step}"
+        facts["kept_step"] = last
+        if not self.settings.load_best_model_at_end or self.step == last:
+            return None
+        (best,) = self.pinned(folder)
+        problems = damage(best)
+        if problems:
+            self.context.reporter.warn(
+                f"the best checkpoint, {best.name}, is damaged ({'; '.join(problems[:3])}): step {last} is kept instead"
+            )
+            return None
+        facts["kept_step"] = checkpoint_step(best)
+        self.context.reporter.say(f"{best.name} is kept: {self.metric} {self.value:.4g} is the best of all")
+        return best
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of it, as plain JSON data."""
+        value = self.value if math.isfinite(self.value) else None
+        names = ("step", "measured", "waited", "ended", "curves")
+        return {**{name: getattr(self, name) for name in names}, "value": value}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Put back what `state` gave; nothing for a checkpoint without it."""
+        for name, value in state.items():
+            setattr(self, name, value if value is not None or name != "value" else math.nan)
