@@ -65,6 +65,9 @@ class Dataset:
     console. `labels` names the labels in the order in which a head shall have them, where the loader knows it; else
     they are those of the training rows, sorted. `task` is the column that says which of several tasks a row is of,
     where there are several: measures are then given for each of them too.
+
+    `unused` counts the rows that have each key which nothing reads, as `{"id": 40, "messages[].name": 2}`; `notes` are
+    sentences on how the rows were understood. `tunesmith data check` shows both.
     """
 
     type: RecordType
@@ -73,6 +76,8 @@ class Dataset:
     recognised: str = ""
     labels: tuple[str, ...] = ()
     task: str = ""
+    unused: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.type not in RECORD_COLUMNS:

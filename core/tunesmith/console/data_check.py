@@ -44,6 +44,8 @@ def describe(data: Dataset, ledger: Ledger, before: AsRead) -> dict[str, Any]:
     return {
         "recognised": data.recognised,
         "type": data.type,
+        "notes": list(data.notes),
+        "unused": dict(data.unused),
         "read": before.describe(),
         "train": _rows(data.train),
         "validation": _rows(data.validation),
@@ -66,6 +68,8 @@ def _draw(described: Mapping[str, Any], ledger: Ledger) -> None:
 
     console = data_console()
     console.print(safe(f"{described['recognised'] or 'rows'}: records of type {described['type']}"))
+    for sentence in described["notes"]:
+        console.print(safe(sentence))
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
     table.add_column("part", style="cyan")
     for heading in ("rows", "shortest", "median", "longest"):
@@ -83,6 +87,9 @@ def _draw(described: Mapping[str, Any], ledger: Ledger) -> None:
     for heading, names in zip(("columns as read", "columns"), columns, strict=True):
         if names and (heading == "columns" or names != columns[1]):
             console.print(safe(f"{heading}: {', '.join(names)}"))
+    unused = [f"{key} ({count:,} row{'s' * (count != 1)})" for key, count in described["unused"].items()]
+    if unused:
+        console.print(safe(f"not used: {', '.join(unused)}", "yellow"))
     counts = described["ledger"]
     _draw_steps(console, counts["steps"])
     more = f" + {counts['added']:,} added" if counts["added"] else ""
