@@ -83,11 +83,38 @@ def test_a_row_without_a_right_answer_cannot_be_used(column, row):
         ("12 of 13", None),
         ("none", None),
         ("5-3", None),
+        ("-$5", "-5"),
+        ("$-5", "-5"),
+        ("1_000_000", "1000000"),
+        ("1,2", None),
+        ("12,34", None),
+        ("0,123", None),
+        ("1,234,56", None),
+        ("1,234_567", None),
     ],
 )
 def test_numbers_are_read_as_people_write_them(text, number):
     found = number_of(text)
     assert (found is None) if number is None else (found == number_of(number))
+
+
+@pytest.mark.parametrize(
+    ("found", "right", "same"),
+    [
+        ("1,2", "12", False),
+        ("12", "1,2", False),
+        ("1,2", "2", False),
+        ("1,2", "1,2", True),
+        ("12,34", "1,234", False),
+        ("1,234", "1234", True),
+        ("1,234,567.50", "1234567.5", True),
+        ("$5", "-$5", False),
+        ("\u2212$5", "-5", True),
+    ],
+)
+def test_commas_count_unless_they_separate_thousands(found, right, same):
+    assert same_answer(found, right) is same
+    assert score(ExactAnswer("answer", "", "prompt"), f"It is {found}.", answer=f"So {right}") == float(same)
 
 
 def test_a_missing_answer_equals_nothing():

@@ -11,8 +11,11 @@ from tunesmith_transformers.online.prompts import Prompt
 from tunesmith_transformers.online.settings import ScoreSettings
 from tunesmith_transformers.tokens.encoding import Unusable, reference
 
-#: A sign counts where nothing stands before it: "5-3" holds 5 and 3.
-NUMBER = re.compile(r"(?:(?<!\w)[-+\u2212])?(?:\d[\d,_]*(?:\.\d+)?|\.\d+)")
+#: A sign counts where nothing stands before it, or a currency behind it: "5-3" holds 5 and 3, "-$5" holds -5. Digits
+#: that commas join are one: "1,2" is a list or a decimal comma, and neither 1 nor 2 nor 12.
+NUMBER = re.compile(r"(?:(?<!\w)[-+\u2212])?[$\u00a3\u20ac\u00a5]?(?:\d+(?:[,_]\d+)*(?:\.\d+)?|\.\d+)")
+#: What a number is where it has separators: groups of three digits.
+GROUPED = re.compile(r"[1-9]\d{0,2}(?:([,_])\d{3})(?:\1\d{3})*(?:\.\d+)?")
 
 #: `(prompts, answers, texts) -> list[float]`: answers as token ids, texts as what they say.
 Named = Callable[[Sequence[Prompt], Sequence[Sequence[int]], Sequence[str]], list[float]]
@@ -65,7 +68,8 @@ class ExactAnswer:
 def same_answer(found: str | None, right: str) -> bool:
     """Whether two final answers are the same: as numbers where both hold exactly one, else as text without case.
 
-    Thousands separators, currency, units and trailing zeros make no difference: "$1,200.00" is "1200".
+    Thousands separators, currency, units and trailing zeros make no difference: "$1,200.00" is "1200". Commas that
+    separate no thousands do: "1,2" is not "12".
     """
     if found is None:
         return False
@@ -76,11 +80,15 @@ def same_answer(found: str | None, right: str) -> bool:
 
 
 def number_of(text: str) -> Decimal | None:
-    """The number that a short text holds, when it holds exactly one."""
+    """The number that a short text holds, when it holds exactly one, with commas at its thousands only."""
     numbers = NUMBER.findall(text)
     if len(numbers) != 1:
         return None
-    return Decimal(numbers[0].replace(",", "").replace("_", "").replace("\u2212", "-"))
+    sign = -1 if numbers[0][0] in "-\u2212" else 1
+    digits = numbers[0].lstrip("+-\u2212$\u00a3\u20ac\u00a5")
+    if ("," in digits or "_" in digits) and not GROUPED.fullmatch(digits):
+        return None
+    return sign * Decimal(digits.replace(",", "").replace("_", ""))
 
 
 class Format:
