@@ -106,6 +106,20 @@ def test_balanced_weights_are_scikit_learn_s() -> None:
         class_weights({"bb": 1.0}, THREE, examples)
 
 
+def test_balanced_weights_of_several_labels_are_scikit_learn_s_ratios_and_never_nothing() -> None:
+    given = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0], [1, 1, 0], [1, 0, 0]])  # `a` on every row, `c` on none
+    examples = [Example(str(n), (1,), tuple(int(place) for place in row.nonzero()[0])) for n, row in enumerate(given)]
+    found = class_weights("balanced", Labels(THREE.names, several=True), examples)
+    assert found is not None
+    for place, column in enumerate(given.T):
+        sides = np.unique(column)
+        theirs = dict(zip(sides, compute_class_weight("balanced", classes=sides, y=column), strict=True))
+        assert float(found[place]) == pytest.approx(theirs[1] / theirs[0] if len(sides) == 2 else 1.0)
+    logits = torch.zeros(len(given), 3, requires_grad=True)
+    several_losses(logits, torch.tensor(given).float(), found, 0.0).backward()
+    assert (logits.grad[:, 0] < 0).all(), "a label on every row still trains"
+
+
 def test_the_divergence_by_hand() -> None:
     one, two = drawn(2, 3).log_softmax(-1), drawn(4, 3)[2:].log_softmax(-1)
     by_hand = ((one.exp() - two.exp()) * (one - two)).sum(-1).mean() / 2

@@ -114,8 +114,9 @@ def class_weights(
 ) -> torch.Tensor | None:
     """What each label counts (L,), or None where all count alike.
 
-    `balanced` is rows / (labels x rows of the label), as scikit-learn has it; where a text may have several, it is the
-    rows without the label over those with it.
+    `balanced` is rows / (labels x rows of the label), as scikit-learn has it. Where a text may have several, each label
+    is balanced by itself: the rows without it over those with it, which is the ratio of scikit-learn's two weights.
+    A label that is on every row or on none has one side only, and nothing to balance: it counts 1.
 
     Raises:
         RecipeError: a weight is given to a label that there is not.
@@ -134,5 +135,6 @@ def class_weights(
     places = torch.tensor([place for item in examples for place in item.target if place != IGNORED])
     counts = torch.bincount(places, minlength=len(labels)).float()
     if labels.several:
-        return (len(examples) - counts) / counts.clamp(min=1)
+        without = len(examples) - counts
+        return torch.where((counts > 0) & (without > 0), without / counts.clamp(min=1), torch.ones(()))
     return counts.sum() / (len(labels) * counts.clamp(min=1))

@@ -22,7 +22,8 @@ class TagSettings(TrainingSettings):
     """Rows a device and forward pass."""
     class_weights: Literal["none", "balanced"] | Mapping[str, Annotated[float, Gt(0)]] = "none"
     """How much each label counts in the loss: all alike, rare ones more (`balanced`, as scikit-learn has it: rows
-    over labels times rows of the label), or a table from labels to weights, 1 where it names none."""
+    over labels times rows of the label; with several labels a text, rows without the label over those with it, and 1
+    for a label on every row or none), or a table from labels to weights, 1 where it names none."""
     sample_weight: str | None = None
     """Column that says how much each row counts in the loss, such as the `weight` that the step `balance` writes; None
     counts all alike. The terms of r_drop and contrastive count them alike in any case."""
