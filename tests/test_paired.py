@@ -114,8 +114,33 @@ def test_the_lines_group_measures_by_what_may_be_said_of_them() -> None:
     assert in_words(moved) == [
         ("better", "hits 0.95 to 1.95 (p < 0.001)"),
         ("worse", "loss 0.95 to 1.95 (p < 0.001)"),
-        ("unclear", "same 0.95 to 0.95 (p = 1.000)"),
+        ("unchanged", "same 0.95 to 0.95"),
     ]
+
+
+def test_what_lies_within_rounding_is_no_change_however_sure_the_test_is() -> None:
+    """Twenty rows that all move by one ten-millionth the same way: p = 2 / 2^20 for a change of nothing."""
+    rows = [6.1 + 0.01 * n for n in range(20)]
+    nudged = [row - 6e-7 for row in rows]
+    before, after = measure(rows, "lower", logs=True), measure(nudged, "lower", logs=True)
+    assert sign_flip([b - a for a, b in zip(rows, nudged, strict=True)], seed=1) < 0.003
+    moved = compare_measure("perplexity", before, after, seed=1)
+    assert (moved.outcome, moved.p) == ("no change", None)
+    assert moved.difference == pytest.approx(before["value"] * math.expm1(-6e-7))
+    sure = compare_measure("perplexity", before, {**after, "smallest": 1e-8}, seed=1)
+    assert (sure.outcome, sure.p) == ("better", pytest.approx(0.001, abs=1e-3))
+    large = measure([row - 6e-3 for row in rows], "lower", logs=True)
+    assert compare_measure("perplexity", before, large, seed=1).outcome == "better"
+    assert compare_measure("perplexity", before, {**large, "smallest": 0.01}, seed=1).outcome == "no change"
+
+
+def test_the_size_of_a_mean_of_either_sign_is_that_of_its_rows() -> None:
+    """Margins of 3 and -3 have a mean of nothing, and the rounding of threes."""
+    rows = [3.0, -3.0] * 10
+    nudged = [row + 1e-6 for row in rows]
+    moved = compare_measure("margin", measure(rows), measure(nudged), seed=1)
+    assert moved.outcome == "no change"
+    assert compare_measure("margin", measure(rows), measure([row + 1e-3 for row in rows]), seed=1).outcome == "better"
 
 
 def test_a_probability_is_printed_to_three_digits() -> None:

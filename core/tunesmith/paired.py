@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from tunesmith.stats import bootstrap_grouped
@@ -24,7 +24,11 @@ WORK = 10_000_000
 #: Up to so many rows that differ, every choice of signs is tried.
 EXACT = 12
 
-Outcome = Literal["better", "worse", "no difference shown", "not tested"]
+#: Smallest change that counts where a measure does not say its own, as a share of its size: float32 holds 7 digits, and
+#: sums over thousands of tokens lose one or two of them.
+SMALLEST = 1e-5
+
+Outcome = Literal["better", "worse", "no difference shown", "no change", "not tested"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +43,8 @@ class Moved:
         of_logs: the interval is of the mean row (nats) whose exponential the measure is, and so are low and high.
         p: probability of a difference at least as large when neither is better, two-sided; None where not tested.
         n: rows that were compared.
-        outcome: what may be said; `better` or `worse` only where p is below 0.05.
+        outcome: what may be said; `better` or `worse` only where p is below 0.05, `no change` where the difference is
+            below the smallest that counts.
     """
 
     name: str
@@ -69,7 +74,8 @@ def compare_measure(name: str, before: Mapping[str, Any], after: Mapping[str, An
     """One measure of two models.
 
     It is tested where both hold a value for each row and the measure is their weighted mean or its exponential. Rows of
-    one group, such as pairs of answers to one prompt, turn their signs together.
+    one group, such as pairs of answers to one prompt, turn their signs together. A change within rounding is none,
+    however sure the test would be of it: thousands of rows may all move by a last digit the same way.
     """
     first, last = _number(before["value"]), _number(after["value"])
     plain = Moved(name=name, before=first, after=last, difference=last - first, n=int(after.get("n") or 0))
@@ -84,6 +90,8 @@ def compare_measure(name: str, before: Mapping[str, Any], after: Mapping[str, An
         gives(own, weights, value, float) for own, value in zip(rows, (first, last), strict=True)
     ):
         return plain
+    if unmoved(before, after):
+        return replace(plain, n=len(rows[0]), outcome="no change")
     scale = len(weights) / sum(weights)
     moved = [scale * weight * (b - a) for weight, a, b in zip(weights, *rows, strict=True)]
     groups = after.get("groups") or range(len(moved))
@@ -107,6 +115,20 @@ def compare_measure(name: str, before: Mapping[str, Any], after: Mapping[str, An
         n=len(moved),
         outcome=outcome,
     )
+
+
+def unmoved(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a measure changed by less than the smallest share of its size that counts.
+
+    Its size is the larger of both values. Where they are means of rows of either sign, such as margins, it is the mean
+    size of a row if that is larger: such a mean may be near 0, and its rounding is that of its rows.
+    """
+    first, last = _number(before["value"]), _number(after["value"])
+    size = max(abs(first), abs(last))
+    for rows, value in ((before.get("per_row") or (), first), (after.get("per_row") or (), last)):
+        if rows and all(isinstance(row, (int, float)) for row in rows) and min(rows) < 0 < max(rows):
+            size = max(size, sum(map(abs, rows)) / len(rows)) if gives(rows, [1.0] * len(rows), value, float) else size
+    return abs(last - first) <= float(after.get("smallest", SMALLEST)) * size
 
 
 def sign_flip(differences: Sequence[float], seed: int) -> float:

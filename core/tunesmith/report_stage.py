@@ -10,6 +10,7 @@ from tunesmith.chart import bar_chart, line_chart
 from tunesmith.heatmap import heatmap
 from tunesmith.ledger import LEDGER, SHOWN
 from tunesmith.markup import Html, element, joined, pairs, table
+from tunesmith.paired import unmoved
 from tunesmith.store import parse_json
 from tunesmith.verdict import in_words, short
 
@@ -197,9 +198,9 @@ def _value(measure: Mapping[str, Any] | None) -> Html | str:
 def _change(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> Html | str:
     if before is None:
         return ""
-    difference = after["value"] - before["value"]
-    if not difference:
+    if unmoved(before, after):
         return "none"
+    difference = after["value"] - before["value"]
     share = f"{difference / abs(before['value']):+.0%}" if before["value"] else f"{difference:+.3g}"
     better = (difference > 0) == (after["better"] == "higher")
     word, style = ("better", "good") if better else ("worse", "bad")

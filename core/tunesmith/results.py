@@ -27,6 +27,8 @@ class Measure:
     """The name of each row of `per_row`, so that the measure is given for each task of a mixture too."""
     groups: tuple[str, ...] = field(default=(), repr=False)
     """What each row of `per_row` belongs to, where rows of one group are not independent (answers to one prompt)."""
+    smallest: float = 1e-5
+    """Smallest change that counts, as a share of the measure's size; a smaller one is rounding, whatever its p."""
 
 
 @dataclass(frozen=True, kw_only=True)

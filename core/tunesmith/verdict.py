@@ -10,6 +10,7 @@ GROUPS = (
     ("better", "better"),
     ("worse", "worse"),
     ("no difference shown", "unclear"),
+    ("no change", "unchanged"),
     ("not tested", "untested"),
 )
 

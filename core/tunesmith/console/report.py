@@ -14,6 +14,7 @@ from rich.text import Text
 
 from tunesmith.artifact import read_card
 from tunesmith.console.out import data_console, next_steps, number, safe, seconds, size
+from tunesmith.paired import unmoved
 from tunesmith.verdict import in_words
 
 SAMPLES = 5
@@ -107,9 +108,9 @@ def _cell(measure: Mapping[str, Any] | None, *, last: bool, narrow: bool) -> Tex
 def _change(before: Mapping[str, Any] | None, after: Mapping[str, Any]) -> Text:
     if before is None or not isinstance(before.get("value"), (int, float)):
         return Text("")
-    difference = after["value"] - before["value"]
-    if not difference:
+    if unmoved(before, after):
         return Text("none", style="dim")
+    difference = after["value"] - before["value"]
     relative = f"{difference / abs(before['value']):+.0%}" if before["value"] else f"{difference:+.3g}"
     good = (difference > 0) == (after.get("better") == "higher")
     return Text(f"{relative} {'better' if good else 'worse'}", style="green" if good else "red")

@@ -53,7 +53,15 @@ def perplexity_of(
     value, low, high = bootstrap_ratio(sums, counts, seed=context.seed, transform=math.exp)
     per_row = tuple(total / count for total, count in zip(sums, counts, strict=True))
     return Measure(
-        value=value, low=low, high=high, n=len(sums), better="lower", per_row=per_row, weights=counts, rows=rows
+        value=value,
+        low=low,
+        high=high,
+        n=len(sums),
+        better="lower",
+        per_row=per_row,
+        weights=counts,
+        rows=rows,
+        smallest=1e-4,  # the exponential of a mean over thousands of tokens, some of them in 16 bits
     )
 
 
