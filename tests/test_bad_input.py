@@ -126,7 +126,6 @@ GOOD = "".join(good(number) for number in range(8))
         (GOOD + '{"prompt": "a", "completion": null}\n', ("1 of 9 rows", "rows.jsonl:9", "completion")),
         (GOOD + '{"prompt": "a"}\n', ("1 of 9 rows", "rows.jsonl:9", "prompts only")),
         (GOOD + "[1]\n", ("1 of 9 rows", "rows.jsonl:9")),
-        (GOOD + good(0), ("1 of 9 rows", "duplicate", "rows.jsonl:9")),
         ('{"prompt": "a", "completion": " "}\n' * 3, ("none of the 3 rows", "rows.jsonl:1")),
         (good(1), ("no rows are held out",)),
         (

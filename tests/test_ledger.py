@@ -58,8 +58,21 @@ def test_what_is_expected_is_counted_and_held_to_no_limit() -> None:
     made.check(0.05)
     assert (made.dropped, made.reasons()) == (35, {"a tie": 30, "empty completion": 5})
     made.drop("c:1", "empty completion")
-    with pytest.raises(DataError, match=r"6 of 100 rows \(6.0%\) would be lost"):
+    with pytest.raises(DataError, match=r"6 of 100 rows \(6.0%\) would be lost") as caught:
         made.check(0.05)
+    assert "a tie" not in str(caught.value)  # what is no loss is not named as one
+
+
+@given(st.lists(st.sampled_from(["lost", "expected", "by a step"]), max_size=30))
+def test_what_is_expected_and_what_is_lost_are_all_that_is_dropped(fates: list[str]) -> None:
+    made = ledger(len(fates) + 1)
+    for number, fate in enumerate(fates):
+        made.drop(f"a:{number}", fate, expected=fate == "expected", step="length" if fate == "by a step" else "")
+    lost = fates.count("lost")
+    assert (made.dropped, made.expected) == (len(fates), len(fates) - lost)
+    assert sum(made.reasons().values()) == made.dropped
+    assert len(made.examples(lost=True)) == bool(lost)
+    made.check(lost / made.rows_in)
 
 
 def test_nothing_left_stops_whatever_the_limit() -> None:
@@ -89,14 +102,16 @@ def test_it_is_saved_as_lines_of_json(tmp_path: Path) -> None:
     first, *entries = (json.loads(line) for line in (tmp_path / "ledger.jsonl").read_bytes().split(b"\n") if line)
     assert first["summary"] == made.summary()
     assert first["summary"]["rows_in"] == 3
+    own = {"detail": "", "step": "", "expected": False}
     assert entries == [
-        {"row": "a.jsonl:1", "fate": "dropped", "reason": "empty completion", "detail": "", "step": ""},
+        {"row": "a.jsonl:1", "fate": "dropped", "reason": "empty completion", **own},
         {
             "row": "b:2",
             "fate": "truncated",
             "reason": "too long",
             "detail": "surrogate \ud800, line \u2028 end",
             "step": "",
+            "expected": False,
         },
     ]
 

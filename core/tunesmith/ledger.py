@@ -24,6 +24,7 @@ class Entry:
     reason: str
     detail: str = ""  # what is particular to this row; reasons are counted, details are not
     step: str = ""  # the step of [data] that dropped it, as the recipe asks; empty when it is lost
+    expected: bool = False  # dropped, but no loss that a limit is held to
 
 
 @dataclass
@@ -51,7 +52,8 @@ class Ledger:
 
     rows in + added = trained + held out + dropped, and truncated rows are counted among those kept. `expected` of the
     dropped ones are no losses, so that no limit is held to them: rows that say themselves that there is nothing to
-    train on, as a tie does, and rows that a step of `[data]` drops, as the recipe asks.
+    train on, as a tie does, rows that are used already, as a duplicate is, and rows that a step of `[data]` drops, as
+    the recipe asks.
     """
 
     rows_in: int = 0
@@ -59,7 +61,6 @@ class Ledger:
     trained: int = 0
     held_out: int = 0
     entries: list[Entry] = field(default_factory=list)
-    expected: int = 0
     steps: list[StepCount] = field(default_factory=list)
 
     def read(self, count: int = 1) -> None:
@@ -70,11 +71,10 @@ class Ledger:
         """Row `row` will not be used; rows are counted by `reason`, `detail` is this row's own.
 
         Args:
-            expected: the row is as it should be and says that there is nothing to train on.
+            expected: the row is as it should be and says that there is nothing to train on, or says it again.
             step: the step of `[data]` that drops it, as the recipe asks.
         """
-        self.expected += expected or bool(step)
-        self.entries.append(Entry(row, "dropped", reason, detail, step))
+        self.entries.append(Entry(row, "dropped", reason, detail, step, expected or bool(step)))
 
     def truncate(self, row: str, reason: str, detail: str = "") -> None:
         """Row `row` is used, but not whole."""
@@ -89,6 +89,11 @@ class Ledger:
         return len(self.of("dropped"))
 
     @property
+    def expected(self) -> int:
+        """How many of the dropped rows are no losses."""
+        return sum(entry.expected for entry in self.of("dropped"))
+
+    @property
     def truncated(self) -> int:
         return len(self.of("truncated"))
 
@@ -96,11 +101,12 @@ class Ledger:
         """How many rows met `fate` for each reason, most frequent first."""
         return dict(Counter(entry.reason for entry in self.of(fate)).most_common())
 
-    def examples(self, fate: str = "dropped") -> list[str]:
-        """One line a reason with the first rows, for messages."""
+    def examples(self, fate: str = "dropped", *, lost: bool = False) -> list[str]:
+        """One line a reason with the first rows, for messages; with `lost` those that were expected are left out."""
+        found = [entry for entry in self.of(fate) if not (lost and entry.expected)]
         lines = []
-        for reason, count in self.reasons(fate).items():
-            entries = [entry for entry in self.of(fate) if entry.reason == reason][:SHOWN]
+        for reason, count in Counter(entry.reason for entry in found).most_common():
+            entries = [entry for entry in found if entry.reason == reason][:SHOWN]
             rows = [f"{entry.row} ({entry.detail})" if entry.detail else entry.row for entry in entries]
             more = ", ..." if count > len(rows) else ""
             lines.append(f"{count} x {reason}: {', '.join(rows)}{more}")
@@ -128,7 +134,7 @@ class Ledger:
         if lost > limit * self.rows_in:
             raise DataError(
                 f"{lost} of {self.rows_in} rows ({lost / self.rows_in:.1%}) would be lost; the limit is {limit:.1%}",
-                details=self.examples(),
+                details=self.examples(lost=True),
                 fix="Mend the rows, or allow more with `[run] max_lost_rows = SHARE`.",
             )
 

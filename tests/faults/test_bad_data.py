@@ -75,6 +75,7 @@ class Bad:
         file: what becomes of the written file; then the whole file is judged.
         accepted: whether nothing is wrong with it.
         only_in_a_run: whether it shows when the rows become tokens.
+        no_loss: whether the rows are dropped, but said elsewhere, so that no limit is held to them.
         changes: of the recipe.
     """
 
@@ -87,6 +88,7 @@ class Bad:
     after: Callable[[bytes], bytes] | None = None
     accepted: bool = False
     only_in_a_run: bool = False
+    no_loss: bool = False
     changes: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, form: str) -> str:
@@ -153,8 +155,8 @@ KINDS = (
         only_in_a_run=True,
         changes={"trainer.max_length": 40, "trainer.overlong": "drop"},
     ),
-    Bad("duplicates", "duplicate", lambda number: pair(0)),
-    Bad("train and evaluation overlap", "overlap with the training rows", lambda number: pair(number)),
+    Bad("duplicates", "duplicate", lambda number: pair(0), no_loss=True),
+    Bad("train and evaluation overlap", "overlap with the training rows", lambda number: pair(number), no_loss=True),
     Bad(
         "chosen equals rejected",
         "'chosen' equals 'rejected'",
@@ -230,7 +232,7 @@ def judged(house: Any, kind: Bad, form: str, words: Sequence[str], *, few: bool)
     assert "defect:" not in ended.err
     whole = kind.file is not None or (kind.name == "cut last line" and form == "parquet")
     total = len(rows) + (40 if kind.name == "train and evaluation overlap" else 0)
-    lost = bad / max(1, total) > 0.05
+    lost = bad / max(1, total) > 0.05 and not kind.no_loss
     if kind.accepted:
         assert ended.code == 0, ended.err
         ledger = found(house, words, ended)

@@ -130,6 +130,21 @@ def test_overlap_is_dropped_from_the_validation_file(tmp_path: Path) -> None:
     assert context.ledger.rows_in == 6
 
 
+def test_what_stands_twice_is_said_and_is_no_loss(tmp_path: Path) -> None:
+    texts = [f"row {number // 2}" for number in range(10)]
+    write(tmp_path / "held.jsonl", ["row 0", "other"])
+    dataset, context = load(tmp_path, texts, validation_path=Path("held.jsonl"))
+    assert context.ledger.reasons() == {"duplicate": 5, "overlap with the training rows": 1}
+    assert len(dataset.train) + len(dataset.validation) + context.ledger.dropped == context.ledger.rows_in == 12
+    context.ledger.check(0.0)
+    assert dataset.notes == (
+        '5 rows repeat others and are left out; duplicates = "keep" uses a row as often as it stands there',
+        "1 held-out row stands among the training rows too and would be measured as learned",
+    )
+    kept, context = load(tmp_path, texts, duplicates="keep")
+    assert (len(kept.train), context.ledger.dropped, kept.notes) == (10, 0, ())
+
+
 def test_validation_file_of_the_same_name_has_names_of_its_own(tmp_path: Path) -> None:
     write(tmp_path / "held" / "rows.jsonl", ["x"])
     dataset, _ = load(tmp_path, ["a"], validation_path=Path("held/rows.jsonl"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from array import array
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any
@@ -20,7 +21,7 @@ from tunesmith_data.pairs import as_assistant, as_user
 from tunesmith_data.rankings import expanded
 from tunesmith_data.raw import Raw
 from tunesmith_data.settings import RowSettings
-from tunesmith_data.split import KEY_BYTES, content_key, held_out, sample, shuffled
+from tunesmith_data.split import DUPLICATE, KEY_BYTES, OVERLAP, content_key, held_out, sample, shuffled
 
 LOOKED_AT = 100  # rows by which the format is recognised
 
@@ -64,11 +65,13 @@ def collect(
     if kind != "preference":
         parts = waiting.spool.records(train), waiting.spool.records(validation)
         labels = settings.label_names if kind in LABEL_COLUMNS else ()
-        return Dataset(type=kind, train=parts[0], validation=parts[1], recognised=said, labels=labels)
+        return Dataset(
+            type=kind, train=parts[0], validation=parts[1], recognised=said, labels=labels, notes=waiting.notes
+        )
     # a ranking's pairs, and a pair's two answers, stay on one side of the split
     kind = "unpaired-preference" if settings.pairs == "unpaired" else kind
     pairs = [_expanded(waiting.spool.records(numbers), settings, context) for numbers in (train, validation)]
-    return Dataset(type=kind, train=pairs[0], validation=pairs[1], recognised=said)
+    return Dataset(type=kind, train=pairs[0], validation=pairs[1], recognised=said, notes=waiting.notes)
 
 
 def _incoming(
@@ -101,6 +104,7 @@ class _Waiting:
         self.groups: list[str] = []  # of each row, when the settings name a column of groups
         self.chat = settings.conversational or settings.system is not None
         self.listed = self.plain = False
+        self.repeated: Counter[str] = Counter()  # rows left out since another says the same
         if self.chat and self.form.type in ("text", *LABEL_COLUMNS):
             option = "system" if settings.system is not None else "conversational"
             raise RecipeError(
@@ -177,13 +181,27 @@ class _Waiting:
                 continue
             key = self._key(number)
             if self.settings.duplicates == "drop" and first.setdefault(key, number) != number:
-                self.context.ledger.drop(self._name(number), "duplicate", f"of {self._name(first[key])}")
+                self.repeated[DUPLICATE] += 1
+                self.context.ledger.drop(self._name(number), DUPLICATE, f"of {self._name(first[key])}", expected=True)
             elif key in training:
+                self.repeated[OVERLAP] += 1
                 there = self._name(training[key])
-                self.context.ledger.drop(self._name(number), "overlap with the training rows", f"row {there}")
+                self.context.ledger.drop(self._name(number), OVERLAP, f"row {there}", expected=True)
             else:
                 found.append(number)
         return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to say of rows that repeat others, none where none does."""
+        said = []
+        if count := self.repeated[DUPLICATE]:
+            plural = "s repeat others and are" if count > 1 else " repeats another and is"
+            said.append(f'{count} row{plural} left out; duplicates = "keep" uses a row as often as it stands there')
+        if count := self.repeated[OVERLAP]:
+            plural = "s stand" if count > 1 else " stands"
+            said.append(f"{count} held-out row{plural} among the training rows too and would be measured as learned")
+        return tuple(said)
 
     def _groups(self, numbers: Sequence[int]) -> Sequence[str]:
         """The group of each row: its content, or what the settings name; rows of equal content share theirs."""

@@ -23,6 +23,10 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
+#: Why a row is left out that another repeats; no loss, since what it says is used.
+DUPLICATE = "duplicate"
+OVERLAP = "overlap with the training rows"
+
 #: Length of the digest that stands for a row's content.
 KEY_BYTES = 16
 
@@ -52,7 +56,7 @@ def distinct(items: Sequence[N], key: Callable[[N], str], ledger: Ledger) -> lis
     found = []
     for item in items:
         if key(item) in first:
-            ledger.drop(item.name, "duplicate", f"of {first[key(item)]}")
+            ledger.drop(item.name, DUPLICATE, f"of {first[key(item)]}", expected=True)
         else:
             first[key(item)] = item.name
             found.append(item)
