@@ -10,6 +10,7 @@ from tunesmith import DataError, Dataset, ModelHandle, Records
 from tunesmith.labels import label_name, labels_of
 from tunesmith_classify.settings import LikelihoodSettings
 from tunesmith_transformers.tokens.encoding import Unusable, column_values, encode_row, prompt_ids, reference
+from tunesmith_transformers.tokens.rendering import extras
 
 MOST_LABELS = 1000
 
@@ -138,8 +139,8 @@ def _written(name: str, data: Dataset, settings: LikelihoodSettings) -> str:
 def _answer(row: Mapping[str, Any], written: str, ids: Sequence[int], handle: ModelHandle) -> tuple[int, ...]:
     """The tokens behind a row's prompt that name a label, as training would supervise them."""
     answer: Any = written if isinstance(row["prompt"], str) else [{"role": "assistant", "content": written}]
-    whole, _ = encode_row({"prompt": row["prompt"], "completion": answer}, "prompt-completion", handle.tokenizer)
-    return tuple(whole[len(ids) :])
+    whole = {**extras(row), "prompt": row["prompt"], "completion": answer}
+    return tuple(encode_row(whole, "prompt-completion", handle.tokenizer)[-1].ids[len(ids) :])
 
 
 def _without_text(
@@ -151,5 +152,5 @@ def _without_text(
         prompt = _prompt("", data, settings, handle)
     elif not isinstance(row["prompt"], str):
         prompt = [*row["prompt"][:-1], {**row["prompt"][-1], "content": ""}]
-    ids = prompt_ids({"prompt": prompt}, "prompt", handle.tokenizer)
+    ids = prompt_ids({**extras(row), "prompt": prompt}, "prompt", handle.tokenizer)
     return tuple(ids or [handle.tokenizer.eos_token_id])

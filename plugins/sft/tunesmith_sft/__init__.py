@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 from tunesmith import Role, Trainer, hookimpl
 from tunesmith_transformers.training.settings import TrainingSettings
@@ -13,6 +14,11 @@ from tunesmith_transformers.training.settings import TrainingSettings
 class SftSettings(TrainingSettings):
     """Settings of supervised fine-tuning; the loss is over what the model shall produce."""
 
+    turns: Literal["all", "last"] = "all"
+    """Which of a conversation's answers are trained: all of them, or the last one alone."""
+    overlong: Literal["auto", "truncate", "drop", "chunk"] = "auto"  # type: ignore[assignment]
+    """What becomes of rows longer than `max_length`: cut at the end, dropped, or cut into chunks of which each token is
+    trained once; auto makes chunks of text and cuts other rows. All are counted in the ledger."""
     packing: bool = False
     """Put several rows into one sequence of up to `max_length` tokens, without attention across rows; `batch_size` then
     counts sequences. A row's loss stays what it is."""

@@ -17,7 +17,8 @@ import torch
 from datasets import Dataset as ArrowDataset
 
 from tunesmith import Adapted, RecipeError
-from tunesmith_transformers.tokens.encoding import IGNORED, Encoded
+from tunesmith_transformers.tokens.batching import WEIGHTS
+from tunesmith_transformers.tokens.example import IGNORED, Encoded
 
 TRIED = 48  # tokens of a row on which the model is tried
 
@@ -43,27 +44,33 @@ def packs(lengths: Sequence[int], size: int) -> list[list[int]]:
 
 
 def joined(encoded: Sequence[Encoded], chosen: Sequence[Sequence[int]], folder: Path) -> ArrowDataset:
-    """The packs as a data set with `input_ids`, `labels` and `position_ids`, in a file that is gone with it."""
+    """The packs as a data set with `input_ids`, `labels`, `position_ids`, and `weights` where a row has any, in a file
+    that is gone with it."""
     import pyarrow as pa
 
     kind = pa.list_(pa.int32())
-    schema = pa.schema([("input_ids", kind), ("labels", kind), ("position_ids", kind)])
+    weighted = any(row.weights for row in encoded)
+    more = [(WEIGHTS, pa.list_(pa.float64()))] if weighted else []
+    schema = pa.schema([("input_ids", kind), ("labels", kind), ("position_ids", kind), *more])
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="packs-", dir=folder) as place:
         path = f"{place}/packs.arrow"
         with pa.OSFile(path, "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for pack in _joined(encoded, chosen):
+            for pack in _joined(encoded, chosen, weighted):
                 writer.write_batch(pa.record_batch({name: [ids] for name, ids in pack.items()}, schema=schema))
         return ArrowDataset.from_file(path)
 
 
-def _joined(encoded: Sequence[Encoded], chosen: Sequence[Sequence[int]]) -> Iterator[dict[str, list[int]]]:
+def _joined(
+    encoded: Sequence[Encoded], chosen: Sequence[Sequence[int]], weighted: bool
+) -> Iterator[dict[str, list[Any]]]:
     for pack in chosen:
         rows = [encoded[row] for row in pack]
         yield {
             "input_ids": [token for row in rows for token in row.ids],
             "labels": [label for row in rows for label in row.labels],
             "position_ids": [position for row in rows for position in range(len(row.ids))],
+            **({WEIGHTS: [weight for row in rows for weight in row.loss_weights]} if weighted else {}),
         }
 
 
@@ -71,14 +78,15 @@ class PackCollator:
     """Packs to batches; what pads them stands at position 0 and sees nothing but itself."""
 
     def __init__(self, pad_token_id: int) -> None:
-        self.fill = {"input_ids": pad_token_id, "labels": IGNORED, "position_ids": 0}
+        self.fill: dict[str, Any] = {"input_ids": pad_token_id, "labels": IGNORED, "position_ids": 0, WEIGHTS: 0.0}
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        """`input_ids`, `labels`, `position_ids`, each (B, T)."""
+        """`input_ids`, `labels`, `position_ids`, and `weights` where the packs have them, each (B, T)."""
         longest = max(len(row["input_ids"]) for row in rows)
         return {
             name: torch.tensor([[*row[name], *[fill] * (longest - len(row[name]))] for row in rows])
             for name, fill in self.fill.items()
+            if name in rows[0]
         }
 
 

@@ -11,5 +11,12 @@ from tunesmith_transformers.tokens.encoding import encode, marked
 
 def preview(records: Records, record_type: str, settings: SftSettings, tokenizer: Any) -> list[list[tuple[str, bool]]]:
     """Each row's tokens as (text, supervised), exactly as training sees them."""
-    encoded = encode(records, record_type, tokenizer, max_length=settings.max_length, overlong=settings.overlong)
+    encoded = encode(
+        records,
+        record_type,
+        tokenizer,
+        max_length=settings.max_length,
+        overlong=settings.overlong,
+        turns=settings.turns,
+    )
     return [marked(row, tokenizer) for row in encoded]

@@ -12,12 +12,14 @@ from trl import SFTConfig, SFTTrainer
 from tunesmith import Adapted, Context, Dataset, RecipeError, TrainResult
 from tunesmith_sft import SftSettings
 from tunesmith_sft.packing import PackCollator, check_apart, joined, packs
+from tunesmith_sft.weighted import WeightedCollator
 from tunesmith_transformers.tokens import cache as token_cache
-from tunesmith_transformers.tokens.encoding import contract
+from tunesmith_transformers.tokens.batching import WEIGHTS
+from tunesmith_transformers.tokens.contract import contract
 from tunesmith_transformers.tokens.rows_file import TokenRows
 from tunesmith_transformers.training import arguments
 from tunesmith_transformers.training.durable import Durable
-from tunesmith_transformers.training.losses import token_losses
+from tunesmith_transformers.training.losses import split_weights, token_losses, total_weight
 
 
 class SupervisedPositions(SFTTrainer):
@@ -32,13 +34,18 @@ class SupervisedPositions(SFTTrainer):
         super().__init__(model=model, **options)
         vars(inner).pop("forward", None)
 
+    def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
+        """The sum of the weights of all supervised tokens; without weights their number."""
+        return total_weight(batch_samples).to(device)
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean negative log-likelihood over the supervised tokens of the whole accumulated batch."""
+        """Mean negative log-likelihood over the supervised tokens of the whole accumulated batch, by their weights."""
+        inputs, weights = split_weights(inputs)  # (N,)
         losses, _ = token_losses(model, inputs)  # (N,)
-        count = num_items_in_batch if num_items_in_batch is not None else losses.numel()
-        loss = losses.sum() / torch.as_tensor(count, device=losses.device)
+        count = num_items_in_batch if num_items_in_batch is not None else weights.sum()
+        loss = (weights.to(losses.device) * losses).sum() / torch.as_tensor(count, device=losses.device)
         return (loss, {"loss": loss}) if return_outputs else loss
 
 
@@ -67,21 +74,26 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
         context,
         max_length=limit,
         overlong=settings.overlong,
+        turns=settings.turns,
         columns=handle.columns,
         keep=settings.token_cache,
     )
     context.check_rows()
     context.facts["tokens"] = facts = contract(encoded, handle.tokenizer)
-    context.ledger.trained = len(encoded)
+    context.ledger.trained = facts["rows"]
+    parts = f" in {facts['examples']} examples" if facts["examples"] > facts["rows"] else ""
     context.reporter.say(
-        f"{facts['rows']} rows, {facts['tokens']} tokens, {facts['supervised_share']:.1%} of them supervised"
+        f"{facts['rows']} rows{parts}, {facts['tokens']} tokens, {facts['supervised_share']:.1%} of them supervised"
     )
     more: dict[str, Any] = {}
     if settings.packing:
         rows, more = _packed(adapted, encoded, limit, context)
     else:
         # with a fingerprint of its own: to make one, datasets would read the whole table
-        rows = ArrowDataset(encoded.table.select(["input_ids", "labels"]), fingerprint=facts["digest"][:32])
+        names = ["input_ids", "labels", *([WEIGHTS] if encoded.weighted else [])]
+        rows = ArrowDataset(encoded.table.select(names), fingerprint=facts["digest"][:32])
+        if encoded.weighted:
+            more = {"data_collator": WeightedCollator(handle.tokenizer.pad_token_id)}
         for name in handle.columns:
             rows = rows.add_column(name, [values[name] for values in encoded.columns or ()])
     device = next(adapted.model.parameters()).device
@@ -92,7 +104,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
         device,
         max_length=None,  # the rows are already cut
         dataset_kwargs={"skip_prepare_dataset": True},
-        **({"remove_unused_columns": False} if settings.packing else {}),
+        **({"remove_unused_columns": False} if more else {}),
     )
     # padding may be with the end token: rows are masked by position, never by token id
     trainer = DurableSFT(

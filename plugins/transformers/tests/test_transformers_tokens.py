@@ -27,37 +27,43 @@ def tokenizer():
     return tiny_tokenizer()
 
 
+def one(row, record_type, tokenizer, **options):
+    """The ids of a row that is one example, and which of them are supervised."""
+    (found,) = encode_row(row, record_type, tokenizer, **options)
+    return found.ids, found.supervised
+
+
 def supervised_text(ids, wanted, tokenizer):
     return tokenizer.decode([token for token, is_wanted in zip(ids, wanted, strict=True) if is_wanted])
 
 
 def test_a_conversation_supervises_the_answer_and_its_end(tokenizer):
-    ids, wanted = encode_row({"messages": [USER, ANSWER]}, "messages", tokenizer)
+    ids, wanted = one({"messages": [USER, ANSWER]}, "messages", tokenizer)
     assert supervised_text(ids, wanted, tokenizer) == "hi<|im_end|>"
     assert ids[-1] == tokenizer.eos_token_id
 
 
 def test_the_prompt_is_what_serving_feeds_the_model(tokenizer):
     row = {"prompt": [USER], "completion": [ANSWER]}
-    ids, wanted = encode_row(row, "prompt-completion", tokenizer)
+    ids, wanted = one(row, "prompt-completion", tokenizer)
     served = tokenizer.apply_chat_template([USER], add_generation_prompt=True, tokenize=True)["input_ids"]
     assert ids[: wanted.index(True)] == served == prompt_ids(row, "prompt-completion", tokenizer)
 
 
 def test_every_assistant_turn_is_supervised_and_no_other(tokenizer):
     turns = [USER, ANSWER, {"role": "user", "content": "again"}, {"role": "assistant", "content": "hello"}]
-    ids, wanted = encode_row({"messages": turns}, "messages", tokenizer)
+    ids, wanted = one({"messages": turns}, "messages", tokenizer)
     assert supervised_text(ids, wanted, tokenizer) == "hi<|im_end|>hello<|im_end|>"
 
 
 def test_plain_prompt_and_completion(tokenizer):
-    ids, wanted = encode_row({"prompt": "2+2=", "completion": "4"}, "prompt-completion", tokenizer)
+    ids, wanted = one({"prompt": "2+2=", "completion": "4"}, "prompt-completion", tokenizer)
     assert tokenizer.decode(ids) == "2+2=4<|im_end|>"
     assert supervised_text(ids, wanted, tokenizer) == "4<|im_end|>"
 
 
 def test_text_is_supervised_but_for_its_first_token(tokenizer):
-    ids, wanted = encode_row({"text": "abc"}, "text", tokenizer)
+    ids, wanted = one({"text": "abc"}, "text", tokenizer)
     assert wanted == [False, True, True, True]
     assert ids[-1] == tokenizer.eos_token_id
 
@@ -79,9 +85,9 @@ def test_a_message_with_the_tokens_of_turns_is_refused(tokenizer, text):
 
 def test_special_tokens_that_mark_no_turn_are_text_like_any_other(tokenizer):
     turns = [{**USER, "content": "<|pad|> <b>"}, ANSWER]
-    ids, wanted = encode_row({"messages": turns}, "messages", tokenizer)
+    ids, wanted = one({"messages": turns}, "messages", tokenizer)
     assert supervised_text(ids, wanted, tokenizer) == "hi<|im_end|>"
-    ids, _ = encode_row({"prompt": "<|im_start|>", "completion": "a"}, "prompt-completion", tokenizer)
+    ids, _ = one({"prompt": "<|im_start|>", "completion": "a"}, "prompt-completion", tokenizer)
     assert tokenizer.decode(ids) == "<|im_start|>a<|im_end|>"
 
 
@@ -185,7 +191,7 @@ def test_the_trainer_template_mask_agrees(tokenizer):
     rendered = tokenizer.apply_chat_template(
         [USER, ANSWER], tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
-    ids, wanted = encode_row({"messages": [USER, ANSWER]}, "messages", tokenizer)
+    ids, wanted = one({"messages": [USER, ANSWER]}, "messages", tokenizer)
     mask = [bool(value) for value in rendered["assistant_masks"]]
     assert rendered["input_ids"][: len(ids)] == ids
     assert mask[: len(ids)] == wanted

@@ -21,7 +21,9 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: GeneralPerplexitySett
         DataError: the file cannot be read, or no row of it can be measured.
     """
     records = read_texts(context.path(settings.path) if settings.path else TEXT).spread(settings.rows)
-    return Evaluation(measures={"general_perplexity": perplexity_of(records, "text", handle, settings, context)})
+    return Evaluation(
+        measures={"general_perplexity": perplexity_of(records, "text", handle, settings, context, "truncate")}
+    )
 
 
 def read_texts(path: Path) -> Records:

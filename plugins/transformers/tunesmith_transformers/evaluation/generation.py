@@ -11,6 +11,7 @@ from transformers import GenerationConfig
 
 from tunesmith import Context, DataError, ModelHandle
 from tunesmith_transformers.tokens.batching import by_length, column_tensors
+from tunesmith_transformers.tokens.ends import end_ids, listed
 
 
 def generate(
@@ -131,10 +132,9 @@ def decoded(ids: Sequence[int], ends: Sequence[int], tokenizer: Any) -> str:
 
 
 def end_tokens(model: Any, tokenizer: Any) -> list[int]:
-    """The tokenizer's end token, which training supervises, and those that the model was published with."""
-    own = getattr(_inner(model).generation_config, "eos_token_id", None)
-    listed = own if isinstance(own, list) else [own]
-    return sorted({token for token in (*listed, tokenizer.eos_token_id) if token is not None})
+    """The end tokens that training supervises (`tokens.ends`), and those of the model's present settings."""
+    own = listed(getattr(_inner(model).generation_config, "eos_token_id", None))
+    return sorted({*own, *end_ids(tokenizer)})
 
 
 def _until(ids: Sequence[int], ends: Sequence[int]) -> Sequence[int]:

@@ -11,15 +11,17 @@ from tunesmith.spec import RecordType
 from tunesmith.stats import bootstrap_ratio
 from tunesmith_transformers.tokens.batching import by_length, collate
 from tunesmith_transformers.tokens.encoding import encode
-from tunesmith_transformers.training.losses import token_losses
+from tunesmith_transformers.tokens.example import Encoded
+from tunesmith_transformers.training.losses import split_weights, token_losses
 from tunesmith_transformers.training.settings import GeneralPerplexitySettings, PerplexitySettings
 
 
 def evaluate(handle: ModelHandle, data: Dataset, settings: PerplexitySettings, context: Context) -> Evaluation:
-    """exp(sum of negative log-likelihoods / number of tokens) over the supervised tokens.
+    """exp(sum of weighted negative log-likelihoods / sum of weights) over the supervised tokens.
 
     The interval is the 95 % percentile bootstrap over rows. `per_row` holds each row's mean negative
-    log-likelihood, in nats, and `weights` its tokens.
+    log-likelihood, in nats, and `weights` its tokens, each by its weight. Text longer than `max_length` is measured
+    in chunks, so that each of its tokens counts.
 
     Raises:
         DataError: no held-out row can be measured.
@@ -34,11 +36,20 @@ def perplexity_of(
     handle: ModelHandle,
     settings: PerplexitySettings | GeneralPerplexitySettings,
     context: Context,
+    overlong: str = "auto",
 ) -> Measure:
-    """The perplexity of some rows; see `evaluate`."""
+    """The perplexity of some rows; see `evaluate`, and for `overlong` see `tokens.encoding.encode`."""
     limit = min(filter(None, (settings.max_length, handle.max_length)), default=None)
     left_out = Ledger()
-    encoded = encode(records, record_type, handle.tokenizer, max_length=limit, ledger=left_out, columns=handle.columns)
+    encoded = encode(
+        records,
+        record_type,
+        handle.tokenizer,
+        max_length=limit,
+        overlong=overlong,
+        ledger=left_out,
+        columns=handle.columns,
+    )
     if not encoded:
         raise DataError(
             f"none of the {len(records)} held-out rows can be measured",
@@ -48,7 +59,11 @@ def perplexity_of(
     if left_out.dropped:
         context.reporter.warn(f"{left_out.dropped} held-out rows are not measured ({'; '.join(left_out.examples())})")
     found = row_losses(handle, encoded, settings.batch_size, context)
-    measured = [(item.row, *own) for item, own in zip(encoded, zip(*found, strict=True), strict=True) if own[1]]
+    by_row: dict[str, tuple[float, float]] = {}
+    for item, total, count in zip(encoded, *found, strict=True):
+        so_far = by_row.get(item.row, (0.0, 0))
+        by_row[item.row] = (so_far[0] + total, so_far[1] + count)
+    measured = [(row, *own) for row, own in by_row.items() if own[1]]
     rows, sums, counts = zip(*measured, strict=True) if measured else ((), (), ())
     value, low, high = bootstrap_ratio(sums, counts, seed=context.seed, transform=math.exp)
     per_row = tuple(total / count for total, count in zip(sums, counts, strict=True))
@@ -65,10 +80,13 @@ def perplexity_of(
     )
 
 
-def row_losses(handle: ModelHandle, encoded: list, batch_size: int, context: Context) -> tuple[list[float], list[int]]:
-    """Summed negative log-likelihood (nats) and number of supervised tokens of each row, in order."""
+def row_losses(
+    handle: ModelHandle, encoded: list[Encoded], batch_size: int, context: Context
+) -> tuple[list[float], list[float]]:
+    """Summed negative log-likelihood (nats) and number of the supervised tokens of each example, in order; each token
+    counts by its weight."""
     sums = [0.0] * len(encoded)
-    counts = [0] * len(encoded)
+    counts = [0.0] * len(encoded)
     model = handle.model
     was_training = model.training
     model.eval()
@@ -79,10 +97,12 @@ def row_losses(handle: ModelHandle, encoded: list, batch_size: int, context: Con
                 context.check_stop("perplexity")
                 inputs = collate([encoded[i] for i in batch], handle.tokenizer.pad_token_id)
                 inputs = {name: tensor.to(model.device) for name, tensor in inputs.items()}
+                inputs, weights = split_weights(inputs)
                 losses, rows = token_losses(model, inputs)
                 for position, index in enumerate(batch):
-                    own = losses[rows == position]
-                    sums[index], counts[index] = own.double().sum().item(), own.numel()
+                    own = weights[rows == position].double()
+                    sums[index] = (losses[rows == position].double() * own).sum().item()
+                    counts[index] = own.sum().item()
                 context.reporter.progress(number, len(batches), {})
     finally:
         model.train(was_training)

@@ -61,7 +61,8 @@ class Renderer:
         """The text that a template makes of a conversation.
 
         Args:
-            order: `messages`, `generation_prompt`, and `special`, the tokenizer's special tokens by name.
+            order: `messages`, `generation_prompt`, `tools` or None, `special`, the tokenizer's special tokens by name,
+                and `options`, further variables by name.
 
         Raises:
             Refused: the template raises an error.
@@ -120,19 +121,26 @@ def shield(tokenizer: Any) -> None:
 def _apply(
     tokenizer: Any,
     conversation: Sequence[Mapping[str, Any]],
+    tools: Sequence[Mapping[str, Any]] | None = None,
     *,
     add_generation_prompt: bool = False,
     tokenize: bool = True,
     return_tensors: str | None = None,
     return_dict: bool = True,
+    **options: Any,
 ) -> Any:
     """`apply_chat_template` for one conversation: text, or its tokens.
+
+    Args:
+        tools: JSON schemas of what may be called.
+        options: further variables of the template; none that the library sets itself.
 
     Raises:
         Refused: the template does not take the conversation.
         DataError: it does not end, takes too much memory, or is too long.
     """
-    template = tokenizer.get_chat_template()
+    tools = list(tools) if tools else None
+    template = tokenizer.get_chat_template(tools=tools)
     if len(template) > LONGEST:
         raise DataError(f"the chat template has {len(template):,} characters; at most {LONGEST:,} are read", fix=FIX)
     text = RENDERER.render(
@@ -141,7 +149,9 @@ def _apply(
             # a key without a value counts as if it were not there
             "messages": [{key: value for key, value in turn.items() if value is not None} for turn in conversation],
             "generation_prompt": add_generation_prompt,
+            "tools": tools,
             "special": {name: _text(value) for name, value in tokenizer.special_tokens_map.items()},
+            "options": options,
         },
     )
     if not tokenize:

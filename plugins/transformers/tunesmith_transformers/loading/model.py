@@ -19,6 +19,7 @@ from tunesmith_transformers.loading.pooled import chosen_pooling
 from tunesmith_transformers.loading.quantized import check_trainable, keep_layout, leave_file
 from tunesmith_transformers.loading.sandbox import left_out, own_code, screened
 from tunesmith_transformers.sources.claims import COMMIT, HUB, place
+from tunesmith_transformers.tokens.ends import note_ends, published_ends
 from tunesmith_transformers.training.settings import ModelSettings
 
 # kernels of the hub are code, which Transformers would fetch and run where the package `kernels` is installed
@@ -194,6 +195,7 @@ def load_tokenizer(
     if settings.chat_template:
         tokenizer.chat_template = place(str(settings.chat_template), context.folder).read_text(encoding="utf-8")
     tokenizer.padding_side = "right"
+    note_ends(tokenizer, (token for token in published_ends(folder) if token < len(tokenizer)))
     shield(tokenizer)
     return tokenizer, notes
 

@@ -36,8 +36,9 @@ def main(seconds: int) -> None:
             (text,), _ = render_jinja_template(
                 conversations=[order["messages"]],
                 chat_template=template,
+                tools=order["tools"],
                 add_generation_prompt=order["generation_prompt"],
-                **order["special"],
+                **{**order["options"], **order["special"]},
             )
             answer = {"text": text} if len(text) <= LONGEST else {"error": "it writes too much", "fatal": True}
         except MemoryError:

@@ -92,13 +92,13 @@ def demonstrations(
     for prompt in prompts:
         row, kind = prompt.source, record_type
         if kind == "preference":
-            row, kind = {"prompt": row["prompt"], "completion": row["chosen"]}, "prompt-completion"
+            row, kind = {**row, "completion": row["chosen"]}, "prompt-completion"
         elif kind == "unpaired-preference" and row["label"]:
             kind = "prompt-completion"
         if kind not in ("prompt-completion", "messages"):
             continue
         try:
-            ids, _ = encode_row(row, kind, tokenizer)
+            ids = encode_row(row, kind, tokenizer, turns="last")[-1].ids
         except Unusable:  # a conversation that ends with the user
             continue
         if len(ids) > len(prompt.ids):

@@ -8,26 +8,32 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch.utils.data import Dataset, Sampler
 
-from tunesmith_transformers.tokens.encoding import IGNORED, Encoded
+from tunesmith_transformers.tokens.example import IGNORED, Encoded
+
+WEIGHTS = "weights"  # of the tokens of a batch, (B, T): how much each prediction counts in the loss
 
 
 def collate(rows: Sequence[Encoded], pad_token_id: int, side: str = "right") -> dict[str, torch.Tensor]:
     """Pad encoded rows to the longest.
 
     Returns:
-        `input_ids`, `attention_mask`, `labels`, each (B, T); labels are -100 at padding and prompt. And the rows'
-        columns, each (B,).
+        `input_ids`, `attention_mask`, `labels`, each (B, T); labels are -100 at padding and prompt. `weights` (B, T)
+        where the rows have any. And the rows' columns, each (B,).
     """
     longest = max(len(row.ids) for row in rows)
 
-    def padded(values: Sequence[int], fill: int) -> list[int]:
+    def padded(values: Sequence[Any], fill: Any) -> list[Any]:
         padding = [fill] * (longest - len(values))
         return [*values, *padding] if side == "right" else [*padding, *values]
 
+    weights = None
+    if any(row.weights for row in rows):
+        weights = torch.tensor([padded(row.loss_weights, 0.0) for row in rows])  # (B, T)
     return {
         "input_ids": torch.tensor([padded(row.ids, pad_token_id) for row in rows]),  # (B, T)
         "attention_mask": torch.tensor([padded([1] * len(row.ids), 0) for row in rows]),  # (B, T)
         "labels": torch.tensor([padded(row.labels, IGNORED) for row in rows]),  # (B, T)
+        **({WEIGHTS: weights} if weights is not None else {}),
         **column_tensors([row.columns for row in rows]),
     }
 

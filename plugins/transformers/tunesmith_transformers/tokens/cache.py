@@ -24,11 +24,14 @@ from tunesmith.store import DIGESTS, damage, digests_of
 from tunesmith_transformers.tokens import encoding as tokens
 from tunesmith_transformers.tokens import pairs
 from tunesmith_transformers.tokens import rows_file as token_rows
+from tunesmith_transformers.tokens.ends import end_ids
+from tunesmith_transformers.tokens.example import WEIGHTLESS, weight_of
 from tunesmith_transformers.tokens.pairs import Pair
 from tunesmith_transformers.tokens.rows_file import TokenRows
 
 ROWS, LEDGER = "rows.arrow", "ledger.json"
 WORTH_KEEPING = 1000  # rows; fewer are tokenized in no time
+FORM = 2  # of an entry; another one is made where it changes
 KEPT = 8  # entries; those used longest ago go
 LIBRARIES = ("tunesmith", "tunesmith-transformers", "transformers", "tokenizers")
 
@@ -45,7 +48,9 @@ def encode(
     context: Context,
     *,
     max_length: int | None = None,
-    overlong: str = "truncate",
+    overlong: str = "auto",
+    supervise: str = "answers",
+    turns: str = "all",
     columns: Mapping[str, Column] | None = None,
     keep: Keep = "auto",
 ) -> TokenRows:
@@ -58,7 +63,7 @@ def encode(
         DataError: as `tokens.encode`.
         DiskError: the tokens can be written nowhere.
     """
-    options: dict[str, Any] = {"max_length": max_length, "overlong": overlong}
+    options: dict[str, Any] = {"max_length": max_length, "overlong": overlong, "supervise": supervise, "turns": turns}
 
     def write(path: Path, ledger: Ledger) -> None:
         token_rows.write(path, tokens.encoded(records, record_type, tokenizer, ledger=ledger, **options))
@@ -78,6 +83,7 @@ def encode_pairs(
     *,
     max_length: int | None = None,
     overlong: str = "truncate",
+    turns: str = "all",
     columns: Mapping[str, Column] | None = None,
     keep: Keep = "auto",
 ) -> list[Pair]:
@@ -87,7 +93,7 @@ def encode_pairs(
         DataError: as `pairs.encode_pairs`.
         DiskError: the tokens can be written nowhere.
     """
-    options: dict[str, Any] = {"max_length": max_length, "overlong": overlong}
+    options: dict[str, Any] = {"max_length": max_length, "overlong": overlong, "turns": turns}
 
     def write(path: Path, ledger: Ledger) -> None:
         found = pairs.encode_pairs(records, tokenizer, ledger=ledger, **options)
@@ -98,11 +104,11 @@ def encode_pairs(
     kept = list(zip(sides, sides, strict=True))
     names = (chosen.row for chosen, _ in kept)
     values = token_rows.values_of(
-        records, names, lambda row: (tokens.column_values(row, columns or {}), pairs.margin_of(row))
+        records, names, lambda row: (tokens.column_values(row, columns or {}), pairs.margin_of(row), weight_of(row))
     )
     return [
-        Pair(chosen.row, replace(chosen, columns=own), replace(rejected, columns=own), margin)
-        for (chosen, rejected), (own, margin) in zip(kept, values, strict=True)
+        Pair(chosen.row, replace(chosen, columns=own), replace(rejected, columns=own), margin, weight)
+        for (chosen, rejected), (own, margin, weight) in zip(kept, values, strict=True)
     ]
 
 
@@ -134,7 +140,7 @@ def remembered(
     def build(folder: Path) -> None:
         ledger.entries.clear()
         write(folder / ROWS, ledger)
-        entries = [[entry.row, entry.fate, entry.reason] for entry in ledger.entries]
+        entries = [[entry.row, entry.fate, entry.reason, entry.detail] for entry in ledger.entries]
         (folder / LEDGER).write_text(json.dumps(entries), encoding="ascii")
 
     def opened(folder: Path) -> tuple[Read, list[Any]]:
@@ -153,8 +159,11 @@ def remembered(
         with tempfile.TemporaryDirectory(prefix="tunesmith-tokens-") as folder:
             build(Path(folder))
             found, entries = opened(Path(folder))
-    for row, fate, reason in entries:
-        (context.ledger.drop if fate == "dropped" else context.ledger.truncate)(row, reason)
+    for row, fate, reason, detail in entries:
+        if fate == "dropped":
+            context.ledger.drop(row, reason, detail, expected=reason == WEIGHTLESS)
+        else:
+            context.ledger.truncate(row, reason, detail)
     return found
 
 
@@ -163,6 +172,7 @@ def key(records: Records, tokenizer: Any, about: Mapping[str, Any]) -> str:
     digest = hashlib.sha256()
     about = {
         **about,
+        "form": FORM,
         "libraries": {name: version(name) for name in LIBRARIES},
         "tokenizer": _tokenizer(tokenizer),
     }
@@ -179,6 +189,7 @@ def _tokenizer(tokenizer: Any) -> dict[str, Any]:
         "class": type(tokenizer).__qualname__,
         "backend": backend.to_str() if backend is not None else tokenizer.get_vocab(),
         "template": tokenizer.chat_template,
+        "ends": end_ids(tokenizer),
         "special": tokenizer.special_tokens_map,
         "options": {name: str(value) for name, value in sorted(tokenizer.init_kwargs.items())},
     }

@@ -1,48 +1,29 @@
-"""The token contract: the one place where training ids and masks are made, and checked.
+"""The token contract: the one place where training ids and weights are made, and checked.
 
-A row becomes token ids and, for each, whether it is supervised (its prediction enters the loss). The ids
-of a prompt are exactly those that serving feeds the model: the chat template with its generation prompt,
-or the plain text. The tokens that the model shall produce, its end token included, are supervised; what
-comes after the end token is not kept.
+A row becomes token ids and, for each, how much its prediction counts in the loss. The ids of a prompt are exactly those
+that serving feeds the model: the chat template with its generation prompt, or the plain text. The tokens that the model
+shall produce, its end token included, are supervised; what comes after the end token is not kept.
+
+A row is one example, or several: a conversation whose template rewrites earlier turns (`conversation`), and a row that
+is cut into chunks.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from tunesmith import Column, DataError, Ledger, Records
-
-IGNORED = -100  # the label that torch's cross-entropy leaves out
-
-
-class Unusable(ValueError):
-    """A row that cannot be made into a training example; the text is the ledger's reason."""
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """One row as tokens.
-
-    Args:
-        row: the row's name.
-        ids: token ids, length T.
-        supervised: for each token whether it is to be predicted, length T; never the first.
-        columns: what the model takes for this row besides its tokens, by name.
-    """
-
-    row: str
-    ids: tuple[int, ...]
-    supervised: tuple[bool, ...]
-    columns: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def labels(self) -> list[int]:
-        """The ids with -100 where nothing is to be predicted, length T."""
-        return [token if wanted else IGNORED for token, wanted in zip(self.ids, self.supervised, strict=True)]
+from tunesmith_transformers.tokens.contract import contract as contract
+from tunesmith_transformers.tokens.contract import marked as marked
+from tunesmith_transformers.tokens.conversation import conversation
+from tunesmith_transformers.tokens.ends import ended, prompt_tokens
+from tunesmith_transformers.tokens.example import IGNORED as IGNORED
+from tunesmith_transformers.tokens.example import WEIGHTLESS, Tokens, example, weight_of
+from tunesmith_transformers.tokens.example import Encoded as Encoded
+from tunesmith_transformers.tokens.example import Unusable as Unusable
+from tunesmith_transformers.tokens.rendering import check_context, rendered, talk_of, tokens_of
 
 
 def encode(
@@ -51,7 +32,9 @@ def encode(
     tokenizer: Any,
     *,
     max_length: int | None = None,
-    overlong: str = "truncate",
+    overlong: str = "auto",
+    supervise: str = "answers",
+    turns: str = "all",
     ledger: Ledger | None = None,
     columns: Mapping[str, Column] | None = None,
 ) -> list[Encoded]:
@@ -59,24 +42,19 @@ def encode(
 
     Args:
         max_length: longest example, in tokens.
-        overlong: `truncate` cuts at the end, `drop` leaves the row out.
+        overlong: what becomes of longer ones: `truncate` cuts at the end, `drop` leaves the row out, `chunk` makes
+            several of it; `auto` makes chunks of text and cuts the rest.
+        supervise: `answers`, or `all` for the prompts too.
+        turns: of a conversation, `all` turns of the assistant or the `last` alone.
         ledger: where dropped and truncated rows are written; None counts nothing.
         columns: what the model takes besides tokens (`ModelHandle.columns`).
 
     Raises:
         DataError: the rows need a chat template and the tokenizer has none, or lack what a column reads.
     """
-    return list(
-        encoded(
-            records,
-            record_type,
-            tokenizer,
-            max_length=max_length,
-            overlong=overlong,
-            ledger=ledger or Ledger(),
-            columns=columns,
-        )
-    )
+    options: dict[str, Any] = {"max_length": max_length, "overlong": overlong, "supervise": supervise, "turns": turns}
+    ledger = ledger or Ledger()
+    return list(encoded(records, record_type, tokenizer, ledger=ledger, columns=columns, **options))
 
 
 def encoded(
@@ -84,29 +62,97 @@ def encoded(
     record_type: str,
     tokenizer: Any,
     *,
-    max_length: int | None,
-    overlong: str,
     ledger: Ledger,
     columns: Mapping[str, Column] | None = None,
+    **options: Any,
 ) -> Iterator[Encoded]:
-    """The rows of `encode` one by one."""
+    """The examples of `encode` one by one; the ledger is written as they come."""
     for name, row in records:
+        found = outcome(name, row, record_type, tokenizer, **options)
+        found.enter(ledger)
+        values = column_values(row, columns or {}) if columns and found.examples else {}
+        for part, tokens in enumerate(found.examples, 1):
+            yield example(name, tokens, values, part if len(found.examples) > 1 else 0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    Args:
+        examples: its tokens and their weights; empty where the row is dropped.
+        dropped: why it is dropped; empty where it is not.
+        truncated: why not all of it is trained; empty where all is.
+        cut: how many tokens are lost by that.
+    """
+
+    row: str
+    examples: tuple[Tokens, ...] = ()
+    dropped: str = ""
+    truncated: str = ""
+    cut: int = 0
+
+    def enter(self, ledger: Ledger) -> None:
+        """Write it to a ledger, where there is something to tell."""
+        if self.dropped:
+            ledger.drop(self.row, self.dropped, expected=self.dropped == WEIGHTLESS)
+        elif self.truncated:
+            ledger.truncate(self.row, self.truncated, tokens_cut(self.cut))
+
+
+def tokens_cut(count: int) -> str:
+    """How much of a row was cut, as the ledger's detail."""
+    return f"{count} token{'s' * (count != 1)} cut"
+
+
+def outcome(
+    name: str,
+    row: Mapping[str, Any],
+    record_type: str,
+    tokenizer: Any,
+    *,
+    max_length: int | None = None,
+    overlong: str = "auto",
+    supervise: str = "answers",
+    turns: str = "all",
+) -> Outcome:
+    """What becomes of a row: its examples, or the reason why it has none; arguments as of `encode`.
+
+    Raises:
+        DataError: the row needs a chat template and the tokenizer has none.
+    """
+    if overlong == "auto":
+        overlong = "chunk" if record_type == "text" else "truncate"
+    try:
+        whole = encode_row(row, record_type, tokenizer, supervise=supervise, turns=turns)
+        if overlong == "chunk":
+            return Outcome(name, tuple(piece for tokens in whole for piece in chunks(tokens, max_length)))
+        kept = all_fitted(whole, max_length, overlong)
+    except Unusable as error:
+        return Outcome(name, dropped=str(error))
+    lost = sum(len(tokens.ids) for tokens in whole) - sum(len(tokens.ids) for tokens in kept)
+    return Outcome(name, tuple(kept), truncated=f"cut at max_length = {max_length}" if lost else "", cut=lost)
+
+
+def all_fitted(examples: Sequence[Tokens], max_length: int | None, overlong: str) -> list[Tokens]:
+    """The examples of a row that fit, cut where they may be; those of which nothing supervised would be left are not
+    among them.
+
+    Raises:
+        Unusable: there are none, or one is too long and may not be cut.
+    """
+    kept: list[Tokens] = []
+    for place, tokens in enumerate(examples, 1):
         try:
-            ids, supervised = encode_row(row, record_type, tokenizer)
-            length = len(ids)
-            ids, supervised = fitted(ids, supervised, max_length, overlong)
-        except Unusable as error:
-            ledger.drop(name, str(error))
-            continue
-        if len(ids) < length:
-            ledger.truncate(name, f"cut at max_length = {max_length}")
-        yield Encoded(name, tuple(ids), tuple(supervised), column_values(row, columns or {}))
+            kept.append(fitted(tokens, max_length, overlong))
+        except Unusable:
+            if overlong == "drop" or (place == len(examples) and not kept):
+                raise
+    return kept
 
 
-def fitted(
-    ids: list[int], supervised: list[bool], max_length: int | None, overlong: str
-) -> tuple[list[int], list[bool]]:
-    """One row's ids and mask, no longer than `max_length`.
+def fitted(tokens: Tokens, max_length: int | None, overlong: str) -> Tokens:
+    """One example, no longer than `max_length`.
 
     Args:
         overlong: `truncate` cuts at the end, `drop` refuses the row.
@@ -114,13 +160,33 @@ def fitted(
     Raises:
         Unusable: the row is too long, or nothing supervised is left of it.
     """
-    if max_length is None or len(ids) <= max_length:
-        return ids, supervised
+    if max_length is None or len(tokens.ids) <= max_length:
+        return tokens
     if overlong == "drop":
         raise Unusable(f"longer than max_length = {max_length}")
-    if not any(supervised[:max_length]):
+    if not any(tokens.weights[:max_length]):
         raise Unusable(f"the prompt alone fills max_length = {max_length}")
-    return ids[:max_length], supervised[:max_length]
+    return Tokens(tokens.ids[:max_length], tokens.weights[:max_length])
+
+
+def chunks(tokens: Tokens, max_length: int | None) -> list[Tokens]:
+    """One example in pieces no longer than `max_length`, each supervised token in exactly one of them.
+
+    A piece begins with the last token of the one before it, from which its own first token is predicted. Pieces in
+    which nothing is supervised are left out.
+
+    Raises:
+        Unusable: a piece of one token predicts nothing.
+    """
+    if max_length is None or len(tokens.ids) <= max_length:
+        return [tokens]
+    if max_length < 2:
+        raise Unusable("a chunk of max_length = 1 predicts nothing")
+    found = []
+    for start in range(0, len(tokens.ids) - 1, max_length - 1):
+        place = slice(start, start + max_length)
+        found.append(Tokens(tokens.ids[place], [0.0, *tokens.weights[place][1:]]))
+    return [piece for piece in found if any(piece.weights)]
 
 
 def column_values(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, int]:
@@ -132,45 +198,72 @@ def column_values(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict
     return {name: column.read(row) for name, column in columns.items()}
 
 
-def encode_row(row: Mapping[str, Any], record_type: str, tokenizer: Any) -> tuple[list[int], list[bool]]:
-    """The ids of one row and which of them are supervised.
+def encode_row(
+    row: Mapping[str, Any], record_type: str, tokenizer: Any, *, supervise: str = "answers", turns: str = "all"
+) -> list[Tokens]:
+    """The examples of one row, whole: one, or several where its chat template rewrites earlier turns.
 
     Raises:
         Unusable: nothing in it can be supervised, or its template cannot be followed.
         DataError: the record type is not one that a language model is tuned on, or there is no template.
     """
+    own = weight_of(row)
+    if not own:
+        raise Unusable(WEIGHTLESS)
     if record_type == "text":
-        ids, supervised = _text(row["text"], tokenizer)
+        ids = ended(tokenizer, prompt_tokens(tokenizer, row["text"]))
+        found = [Tokens(ids, [1.0] * len(ids))]
     elif record_type == "prompt-completion":
-        ids, supervised = _prompt_completion(row, tokenizer)
+        found = _prompt_completion(row, tokenizer, supervise, turns)
     elif record_type == "messages":
-        ids, supervised = _messages(row["messages"], tokenizer)
+        talk = talk_of(row, row["messages"], tokenizer=tokenizer)
+        found = conversation(talk, tokenizer, supervise=supervise, turns=turns)
     else:
         raise DataError(f"{record_type!r} rows cannot be encoded for language modelling")
-    if supervised:
-        supervised[0] = False  # nothing comes before it to predict it from
-    if not any(supervised):
+    # nothing comes before a first token to predict it from
+    found = [Tokens(ids, [0.0, *(weight * own for weight in weights[1:])]) for ids, weights in found]
+    found = [tokens for tokens in found if any(tokens.weights)]
+    if not found:
         raise Unusable("nothing in it is supervised")
-    return ids, supervised
+    return found
+
+
+def _prompt_completion(row: Mapping[str, Any], tokenizer: Any, supervise: str, turns: str) -> list[Tokens]:
+    prompt, completion = row["prompt"], row["completion"]
+    if isinstance(prompt, str) and isinstance(completion, str):
+        # the prompt is tokenized by itself, as serving does, and the completion goes on from there
+        head = prompt_tokens(tokenizer, prompt)
+        tail = ended(tokenizer, tokens_of(tokenizer, completion))
+        return [Tokens([*head, *tail], [float(supervise == "all")] * len(head) + [1.0] * len(tail))]
+    if isinstance(prompt, str) or isinstance(completion, str):
+        raise Unusable("prompt and completion must both be text or both be messages")
+    talk = talk_of(row, [*prompt, *completion], len(prompt), tokenizer)
+    return conversation(talk, tokenizer, supervise=supervise, turns=turns)
 
 
 def prompt_ids(row: Mapping[str, Any], record_type: str, tokenizer: Any) -> list[int]:
     """The ids that a model is asked to go on from: what serving would feed it for this row.
 
     Raises:
-        Unusable: the row has no prompt.
+        Unusable: the row has no prompt, or its template leaves something out of it.
     """
     if record_type in ("prompt-completion", "prompt", "unpaired-preference", "preference"):
         prompt = row["prompt"]
-        return _ids(tokenizer, prompt) if isinstance(prompt, str) else _rendered(tokenizer, prompt, True)
+        return prompt_tokens(tokenizer, prompt) if isinstance(prompt, str) else _asked(row, list(prompt), tokenizer)
     if record_type == "messages":
         messages = list(row["messages"])
         while messages and messages[-1]["role"] == "assistant":
             messages.pop()
         if not messages:
             raise Unusable("no message before the answer")
-        return _rendered(tokenizer, messages, True)
+        return _asked(row, messages, tokenizer)
     raise Unusable(f"{record_type!r} rows have no prompt")
+
+
+def _asked(row: Mapping[str, Any], messages: list[Any], tokenizer: Any) -> list[int]:
+    talk = talk_of(row, messages, len(messages), tokenizer)
+    check_context(tokenizer, talk, len(messages))
+    return tokens_of(tokenizer, rendered(tokenizer, talk, generation_prompt=True))
 
 
 def reference(row: Mapping[str, Any], record_type: str) -> str:
@@ -180,149 +273,3 @@ def reference(row: Mapping[str, Any], record_type: str) -> str:
         return last["content"] if last["role"] == "assistant" else ""
     answer = row.get("completion", row.get("chosen", ""))
     return answer if isinstance(answer, str) else "\n".join(message["content"] for message in answer)
-
-
-def contract(encoded: Sequence[Encoded], tokenizer: Any) -> dict[str, Any]:
-    """Check encoded rows as a whole and sum them up for the manifest.
-
-    Returns:
-        `rows`, `tokens`, `supervised_tokens`, `supervised_share`, `ends_with_eos` (rows whose last
-        supervised token is the end token), `digest` (sha256 over all ids and masks) and the `lengths` in tokens.
-
-    Raises:
-        DataError: a row supervises nothing, or no row teaches the model to stop.
-    """
-    digest = hashlib.sha256()
-    ends = supervised = 0
-    empty: list[str] = []
-    lengths: list[int] = []
-    for item in encoded:  # once: the rows may come out of a file
-        digest.update(repr((item.ids, item.supervised, *sorted(item.columns.items()))).encode())
-        lengths.append(len(item.ids))
-        supervised += sum(item.supervised)
-        last = max((index for index, wanted in enumerate(item.supervised) if wanted), default=None)
-        if last is None:
-            empty.append(item.row)
-        else:
-            ends += item.ids[last] == tokenizer.eos_token_id
-    if empty or not lengths:
-        raise DataError(
-            f"{len(empty)} rows supervise nothing" if lengths else "no row is left after tokenization",
-            details=empty[:5],
-            fix="`tunesmith data show RECIPE --mask` shows what is supervised.",
-        )
-    if not ends:
-        raise DataError(
-            f"no row ends with the supervised end token {tokenizer.eos_token!r}: the model would not learn to stop",
-            fix="Raise max_length, or use a chat template that ends the assistant's turn with the end token.",
-        )
-    tokens = sum(lengths)
-    return {
-        "rows": len(lengths),
-        "tokens": tokens,
-        "supervised_tokens": supervised,
-        "supervised_share": round(supervised / tokens, 4),
-        "ends_with_eos": ends,
-        "digest": digest.hexdigest(),
-        "lengths": histogram(lengths),
-    }
-
-
-def histogram(lengths: Sequence[int], bins: int = 20) -> dict[str, list[int]]:
-    """How many rows are how long: `counts` of rows in bins of equal width, and the `edges` of the bins in tokens."""
-    low, high = min(lengths), max(lengths) + 1
-    width = max(1, -(-(high - low) // bins))
-    counts = [0] * -(-(high - low) // width)
-    for length in lengths:
-        counts[(length - low) // width] += 1
-    return {"edges": [low + width * index for index in range(len(counts) + 1)], "counts": counts}
-
-
-def marked(encoded: Encoded, tokenizer: Any) -> list[tuple[str, bool]]:
-    """Each token's text and whether it is supervised, for display."""
-    return [(tokenizer.decode([token]), wanted) for token, wanted in zip(encoded.ids, encoded.supervised, strict=True)]
-
-
-# --- the record types ---------------------------------------------------------------------------
-def _text(text: str, tokenizer: Any) -> tuple[list[int], list[bool]]:
-    ids = [*_ids(tokenizer, text), tokenizer.eos_token_id]
-    return ids, [True] * len(ids)
-
-
-def _prompt_completion(row: Mapping[str, Any], tokenizer: Any) -> tuple[list[int], list[bool]]:
-    prompt, completion = row["prompt"], row["completion"]
-    if isinstance(prompt, str) and isinstance(completion, str):
-        # the prompt is tokenized by itself, as serving does, and the completion goes on from there
-        head = _ids(tokenizer, prompt)
-        tail = [*tokenizer(completion, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
-        return [*head, *tail], [False] * len(head) + [True] * len(tail)
-    if isinstance(prompt, str) or isinstance(completion, str):
-        raise Unusable("prompt and completion must both be text or both be messages")
-    return _turns([*prompt], [*completion], tokenizer)
-
-
-def _messages(messages: Iterable[Mapping[str, Any]], tokenizer: Any) -> tuple[list[int], list[bool]]:
-    """Supervise every assistant turn of a conversation."""
-    turns = list(messages)
-    ids: list[int] = []
-    supervised: list[bool] = []
-    for index, message in enumerate(turns):
-        if message["role"] != "assistant":
-            continue
-        more, wanted = _turns(turns[:index], [message], tokenizer)
-        if more[: len(ids)] != ids:
-            raise Unusable("the chat template renders earlier turns anew in later ones")
-        supervised = [*supervised, *wanted[len(ids) :]]
-        ids = more
-    return ids, supervised
-
-
-def _turns(prompt: list[Any], answer: list[Any], tokenizer: Any) -> tuple[list[int], list[bool]]:
-    """Ids of a conversation whose last turn is the answer; supervised from its first token to its end token."""
-    head = _rendered(tokenizer, prompt, True)
-    whole = _rendered(tokenizer, [*prompt, *answer], False)
-    if whole[: len(head)] != head:
-        raise Unusable("the chat template does not continue its own generation prompt")
-    end = len(whole)
-    while end > len(head) and whole[end - 1] != tokenizer.eos_token_id:
-        end -= 1
-    if end == len(head):  # the template never writes the end token: serving would not stop there either
-        raise Unusable(f"the chat template does not end the answer with {tokenizer.eos_token!r}")
-    return whole[:end], [False] * len(head) + [True] * (end - len(head))
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text)["input_ids"])
-
-
-def _rendered(tokenizer: Any, messages: list[Any], generation_prompt: bool) -> list[int]:
-    if not tokenizer.chat_template:
-        raise DataError(
-            "the rows are conversations, but the tokenizer has no chat template",
-            fix="Set chat_template = FILE in [model], or give plain prompt and completion texts.",
-        )
-    from jinja2.exceptions import TemplateError
-
-    for message in messages:
-        for token in _structural(tokenizer):
-            if token in str(message.get("content", "")):
-                raise Unusable(f"a message holds {token!r}, by which the chat template marks turns")
-    try:
-        text = tokenizer.apply_chat_template(messages, add_generation_prompt=generation_prompt, tokenize=False)
-    except (TemplateError, TypeError, KeyError) as error:
-        raise Unusable(f"the chat template refuses it: {error}") from error
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def _structural(tokenizer: Any) -> tuple[str, ...]:
-    """The special tokens that the chat template writes, and the end token: in a message they would be turns."""
-    template, known = _STRUCTURAL.get(tokenizer, (None, ()))
-    if template != tokenizer.chat_template:
-        template = tokenizer.chat_template
-        special = {token.content for token in tokenizer.added_tokens_decoder.values() if token.special}
-        known = tuple(sorted(token for token in special if token == tokenizer.eos_token or token in str(template)))
-        _STRUCTURAL[tokenizer] = (template, known)
-    return known
-
-
-_STRUCTURAL: WeakKeyDictionary[Any, tuple[Any, tuple[str, ...]]] = WeakKeyDictionary()

@@ -12,8 +12,12 @@ import torch
 from tunesmith import Column, Context, DataError, Ledger, Measure, ModelHandle, Records
 from tunesmith.stats import bootstrap_grouped
 from tunesmith_transformers.tokens.batching import collate
-from tunesmith_transformers.tokens.encoding import Encoded, Unusable, column_values, contract, encode_row, fitted
+from tunesmith_transformers.tokens.contract import contract
+from tunesmith_transformers.tokens.encoding import column_values, encode_row, fitted, tokens_cut
+from tunesmith_transformers.tokens.example import WEIGHTLESS, Encoded, Tokens, Unusable, example, weight_of
+from tunesmith_transformers.tokens.rendering import extras
 
+LAST_ALONE = "the chat template rewrites earlier turns: of the answers the last turn alone is compared"
 MARGIN = "margin"  # a row's column: how much better the chosen answer is, in the scores' unit
 
 
@@ -24,12 +28,14 @@ class Pair:
     Args:
         chosen, rejected: the prompt with each answer; the answer's tokens are supervised.
         margin: how much better the chosen one is, or None where the data does not say.
+        weight: how much the pair counts in the loss.
     """
 
     row: str
     chosen: Encoded
     rejected: Encoded
     margin: float | None = None
+    weight: float = 1.0
 
     @property
     def prompt(self) -> tuple[int, ...]:
@@ -48,6 +54,7 @@ def encode_pairs(
     *,
     max_length: int | None = None,
     overlong: str = "truncate",
+    turns: str = "all",
     ledger: Ledger | None = None,
     columns: Mapping[str, Column] | None = None,
 ) -> list[Pair]:
@@ -56,6 +63,8 @@ def encode_pairs(
     Args:
         max_length: longest prompt with an answer, in tokens.
         overlong: `truncate` cuts at the end, `drop` leaves the row out.
+        turns: of an answer of several, `all` turns of the assistant or the `last` alone. Where the template rewrites
+            earlier turns, so that they stand in no sequence with the last one, it is that one alone.
         ledger: where dropped and truncated rows are written; None counts nothing.
         columns: what the model takes besides tokens (`ModelHandle.columns`).
 
@@ -66,21 +75,26 @@ def encode_pairs(
     pairs = []
     for name, row in records:
         try:
-            sides = [_whole(row, side, tokenizer) for side in ("chosen", "rejected")]
-            if sides[0][0] == sides[1][0]:
+            weight = weight_of(row)
+            if not weight:
+                raise Unusable(WEIGHTLESS)
+            sides, alone = _sides(row, tokenizer, turns)
+            if sides[0].ids == sides[1].ids:
                 raise Unusable("chosen and rejected are the same tokens")
-            cut = [fitted(ids, supervised, max_length, overlong) for ids, supervised in sides]
-            if cut[0][0] == cut[1][0]:
+            cut = [fitted(side, max_length, overlong) for side in sides]
+            if cut[0].ids == cut[1].ids:
                 raise Unusable(f"chosen and rejected are identical after the cut at max_length = {max_length}")
             margin = margin_of(row)
         except Unusable as error:
-            ledger.drop(name, str(error))
+            ledger.drop(name, str(error), expected=error.expected)
             continue
-        if any(len(short[0]) < len(whole[0]) for short, whole in zip(cut, sides, strict=True)):
-            ledger.truncate(name, f"cut at max_length = {max_length}")
+        lost = sum(len(whole.ids) - len(short.ids) for short, whole in zip(cut, sides, strict=True))
+        if alone or lost:
+            reason = LAST_ALONE if alone else f"cut at max_length = {max_length}"
+            ledger.truncate(name, reason, tokens_cut(lost) if lost else "")
         values = column_values(row, columns or {})
-        chosen, rejected = (Encoded(name, tuple(ids), tuple(supervised), values) for ids, supervised in cut)
-        pairs.append(Pair(name, chosen, rejected, margin))
+        chosen, rejected = (example(name, side, values) for side in cut)
+        pairs.append(Pair(name, chosen, rejected, margin, weight))
     return pairs
 
 
@@ -166,11 +180,24 @@ def margins(pairs: Sequence[Pair]) -> torch.Tensor:
     return torch.tensor([pair.margin for pair in pairs], dtype=torch.float32)
 
 
-def _whole(row: Mapping[str, Any], side: str, tokenizer: Any) -> tuple[list[int], list[bool]]:
+def _sides(row: Mapping[str, Any], tokenizer: Any, turns: str) -> tuple[list[Tokens], bool]:
+    """The prompt with each answer, and whether their last turns had to be taken alone."""
+    found = [_examples(row, side, tokenizer, turns) for side in ("chosen", "rejected")]
+    alone = any(len(examples) > 1 for examples in found)
+    if alone:
+        found = [_examples(row, side, tokenizer, "last") for side in ("chosen", "rejected")]
+    for (side,) in found:
+        if not set(side.weights) <= {0.0, 1.0}:
+            raise Unusable("a message's weight is neither 0 nor 1, and an answer is compared as a whole")
+    return [side for (side,) in found], alone
+
+
+def _examples(row: Mapping[str, Any], side: str, tokenizer: Any, turns: str) -> list[Tokens]:
     """The prompt with one answer."""
     if not row[side]:
         raise Unusable(f"{side!r} is empty")
-    return encode_row({"prompt": row["prompt"], "completion": row[side]}, "prompt-completion", tokenizer)
+    whole = {**extras(row), "prompt": row["prompt"], "completion": row[side]}
+    return encode_row(whole, "prompt-completion", tokenizer, turns=turns)
 
 
 def margin_of(row: Mapping[str, Any]) -> float | None:

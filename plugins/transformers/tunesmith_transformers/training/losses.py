@@ -7,14 +7,15 @@ It is the model's own module that is called, so adapters on it, soft-capping and
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import nn
 
-from tunesmith_transformers.tokens.encoding import IGNORED
+from tunesmith_transformers.tokens.batching import WEIGHTS
+from tunesmith_transformers.tokens.example import IGNORED
 
 
 @contextmanager
@@ -81,6 +82,21 @@ def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torc
     logits, targets, _ = predictions(model, inputs)
     losses = nn.functional.cross_entropy(logits, targets, reduction="none")  # (N,)
     return losses, predicting(inputs["labels"]).nonzero()[:, 0]
+
+
+def split_weights(inputs: dict[str, Any]) -> tuple[dict[str, Any], torch.Tensor]:
+    """A batch as a model takes it, and the weight of every supervised token (N,); 1 each where the batch has none."""
+    labels = inputs["labels"]
+    wanted = labels[:, 1:] != IGNORED  # (B, T - 1)
+    rest = {name: value for name, value in inputs.items() if name != WEIGHTS}
+    if WEIGHTS not in inputs:
+        return rest, torch.ones(int(wanted.sum()), device=labels.device)
+    return rest, inputs[WEIGHTS][:, 1:][wanted]
+
+
+def total_weight(batches: Iterable[Mapping[str, Any]]) -> torch.Tensor:
+    """The sum of the weights of all supervised tokens, by which the sum of their weighted losses is divided."""
+    return torch.stack([split_weights(dict(batch))[1].sum() for batch in batches]).sum()
 
 
 def answer_logps(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
