@@ -159,7 +159,8 @@ def test_a_failing_disk_is_named_with_path_and_free_space(number: int, tmp_path:
         commit_folder(tmp_path / "x", full)
     assert caught.value.where == str(tmp_path / "x")
     assert caught.value.details[0] == "needed: a new folder"
-    assert re.fullmatch(r"free space there: \d+\.\d MiB", caught.value.details[1])
+    assert re.fullmatch(r"free space there: \d+\.\d MiB of \d+\.\d MiB", caught.value.details[1])
+    assert caught.value.details[2].startswith("that disk is mounted at /")
     assert not (tmp_path / "x").exists()
 
 

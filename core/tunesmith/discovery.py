@@ -14,8 +14,10 @@ from types import ModuleType
 
 import tomli
 
+from tunesmith.disks import disk_errors, possible
 from tunesmith.errors import MissingError, RecipeError, message_of
 from tunesmith.places import disabled_file
+from tunesmith.staging import alone, sweep
 from tunesmith.store import write_file
 
 GROUP = "tunesmith"
@@ -121,10 +123,13 @@ def disabled_plugins() -> list[str]:
 
 def set_disabled(name: str, disabled: bool) -> list[str]:
     """Switch a plugin off or on for good; returns the names that are off now."""
-    names = {other for other in disabled_plugins() if normal(other) != normal(name)}
-    if disabled:
-        names.add(name)
     path = disabled_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, f"disabled = {json.dumps(sorted(names))}\n")
+    with disk_errors(path), possible(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path):  # of two processes the second one reads what the first one wrote
+            sweep(path.parent, path.name)
+            names = {other for other in disabled_plugins() if normal(other) != normal(name)}
+            if disabled:
+                names.add(name)
+            write_file(path, f"disabled = {json.dumps(sorted(names))}\n")
     return sorted(names)

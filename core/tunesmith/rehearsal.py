@@ -34,6 +34,7 @@ from tunesmith.registry import Registry
 from tunesmith.roles import Roles, load_roles
 from tunesmith.spec import Quantizer, Settings, Trainer
 from tunesmith.stage import load_data
+from tunesmith.staging import scratch
 from tunesmith.store import write_file, write_json
 
 STEPS = 3  # on the longest batch: the optimizer's state is there from the second on
@@ -90,8 +91,7 @@ def rehearse(plan: Plan, stage: StagePlan, disable: Sequence[str] = ()) -> Rehea
             fix="Probe a recipe of that stage alone.",
         )
     shortened(stage, STEPS)
-    with tempfile.TemporaryDirectory(prefix="tunesmith-") as place:
-        folder = Path(place)
+    with scratch() as folder:
         recipe, outcome = folder / "recipe.toml", folder / "outcome.json"
         write_file(recipe, plan.recipe.to_toml())
         job = {"recipe": str(recipe), "recipe_folder": str(plan.recipe.folder), "stage": stage.name}

@@ -15,6 +15,7 @@ from typing import Any
 
 from tunesmith.estimate import Sizes, Speed
 from tunesmith.folder import parsed_file
+from tunesmith.staging import alone
 from tunesmith.store import write_json
 
 #: Packs a weight of a shape (out, in) on a device and returns what unpacks it.
@@ -209,10 +210,11 @@ def operations(result: Any) -> int:
 
 def keep(cache: Path, sizes: Sizes, device: str, threads: int, speed: Speed, quantizer: str = "") -> None:
     """Keep a measurement for later plans, of the same quantizer and, all but `unpack`, of any."""
-    cache.mkdir(parents=True, exist_ok=True)
     found = {_key(sizes, device, threads, ""): asdict(replace(speed, unpack=0.0))}
     found[_key(sizes, device, threads, quantizer)] = asdict(speed)
-    write_json(cache / FILE, {**parsed_file(cache / FILE), **found})
+    cache.mkdir(parents=True, exist_ok=True)
+    with alone(cache / FILE):
+        write_json(cache / FILE, {**parsed_file(cache / FILE), **found})
 
 
 def _seconds(run: Callable[[], object], device: str) -> float:

@@ -13,17 +13,20 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from tunesmith.errors import DiskError, TunesmithError, message_of
+from tunesmith.disks import DISK_ERRORS as DISK_ERRORS
+from tunesmith.disks import disk_errors, possible
+from tunesmith.disks import errno_of as errno_of
+from tunesmith.errors import TunesmithError
 from tunesmith.secrets import redact
+from tunesmith.staging import OLD, STAGING, alone, staging_file, staging_folder, sweep
 
 DIGESTS = "digests.json"
-STAGING = ".staging-"
 PINNED = "pinned.json"
-DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS}
+TAKEN = {errno.ENOTEMPTY, errno.EEXIST, errno.ENOENT}  # what a rename says of a name that another process just changed
 
 
 def sha256_file(path: Path) -> str:
@@ -44,65 +47,6 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-@contextmanager
-def disk_errors(path: Path, needed: int | Callable[[], int] | None = None) -> Iterator[None]:
-    """Turn a full disk, an exceeded quota, a read-only or a damaged one into a `DiskError`.
-
-    Args:
-        needed: bytes that were to be written, or a function that tells how many it was when there was no room for more.
-    """
-    try:
-        yield
-    except Exception as error:
-        number = errno_of(error)
-        located = isinstance(error, DiskError) and error.where is not None  # it names a path already
-        if number not in DISK_ERRORS or located:
-            raise
-        raise DiskError(
-            f"cannot write {path}: {os.strerror(number)}",
-            where=str(path),
-            details=[*_needed(needed), f"free space there: {_free(path)}"],
-            fix="Free some space (or choose another `[run] folder`), then `tunesmith resume` goes on.",
-        ) from error
-
-
-def errno_of(error: BaseException) -> int | None:
-    """The operating system's error number behind an exception, as far as it can be told."""
-    # safetensors wraps the operating system's error in its own class and keeps only the text
-    current: BaseException | None = error
-    while current is not None:
-        if isinstance(current, OSError) and current.errno:
-            return current.errno
-        text = message_of(current)
-        for number in DISK_ERRORS:
-            if f"os error {number}" in text.lower() or os.strerror(number) in text:
-                return number
-        current = current.__cause__ or current.__context__
-    return None
-
-
-def _needed(needed: int | Callable[[], int] | None) -> list[str]:
-    if needed is None:
-        return []
-    if isinstance(needed, int):
-        return [f"needed: {_size(needed)}" if needed else "needed: no new space"]
-    written = needed()
-    return [f"needed: more than {_size(written)}" if written else "needed: a new folder"]
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**20:.1f} MiB" if count >= 2**20 else f"{count / 2**10:.1f} KiB"
-
-
-def _free(path: Path) -> str:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    try:
-        return _size(shutil.disk_usage(path).free)
-    except OSError as error:
-        return f"unknown ({error.strerror})"
-
-
 def make_folder(path: Path) -> None:
     """Make a folder and those above it that are not there, durably."""
     if not path.is_dir():
@@ -113,14 +57,18 @@ def make_folder(path: Path) -> None:
 
 def write_file(path: Path, text: str) -> None:
     """Replace a file atomically and durably; secrets are struck out of the text."""
-    temporary = path.with_name(f"{STAGING}{path.name}")
+    temporary = staging_file(path)
     with disk_errors(path, len(text)):
-        # a lone surrogate (out of somebody's data) becomes \\udXXX, which is its escape in JSON
-        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(redact(text))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        try:
+            # a lone surrogate (out of somebody's data) becomes \\udXXX, which is its escape in JSON
+            with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(redact(text))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
         fsync(path.parent)
 
 
@@ -157,10 +105,7 @@ def commit_folder(target: Path, build: Callable[[Path], None]) -> Path:
     Raises:
         DiskError: what was there before is still there.
     """
-    written = 0
-    with disk_errors(target, lambda: written):
-        staging = target.parent / f"{STAGING}{target.name}-{os.getpid()}"
-        _make(staging, target)
+    with disk_errors(target) as disk, _staging(target) as staging:
         try:
             build(staging)
             # no newline at the end: then every cut, of one byte even, leaves no JSON
@@ -168,44 +113,77 @@ def commit_folder(target: Path, build: Callable[[Path], None]) -> Path:
             for path in staging.rglob("*"):
                 fsync(path)
             fsync(staging)
-            if target.exists():
-                replaced = target.parent / f"{STAGING}old-{target.name}-{os.getpid()}"
-                shutil.rmtree(replaced, ignore_errors=True)
-                os.rename(target, replaced)
-                try:
-                    os.rename(staging, target)
-                except BaseException:
-                    os.rename(replaced, target)
-                    raise
-                fsync(target.parent)
-                shutil.rmtree(replaced, ignore_errors=True)  # committed: what is left goes at the next start
-            else:
-                os.rename(staging, target)
-                fsync(target.parent)
-        finally:
-            written = sum(path.stat().st_size for path in staging.rglob("*") if path.is_file())
-            shutil.rmtree(staging, ignore_errors=True)
+            _put(staging, target)
+        except BaseException:
+            # before the staging folder goes: afterwards the disk is no longer as full as it was
+            disk.look(sum(path.stat().st_size for path in staging.rglob("*") if path.is_file()))
+            raise
     return target
 
 
-def _make(staging: Path, target: Path) -> None:
-    """Make an empty staging folder and what is above it.
+def _put(staging: Path, target: Path) -> None:
+    """Give a staging folder the name of its target; what had that name is gone afterwards."""
+    replaced = target.parent / f"{OLD}{target.name}-{os.getpid()}"
+    while True:
+        try:
+            if target.exists():
+                shutil.rmtree(replaced, ignore_errors=True)
+                os.rename(target, replaced)
+            os.rename(staging, target)
+            break
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in TAKEN and staging.is_dir():
+                continue  # another process took the name, or took it away, at this moment
+            if replaced.exists() and not target.exists():
+                os.rename(replaced, target)
+            raise
+    fsync(target.parent)
+    shutil.rmtree(replaced, ignore_errors=True)  # committed: what is left goes at the next start
+
+
+@contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """An empty staging folder for a target, and what is above it.
 
     Raises:
         DiskError: a file is in the way, or this user may not write there.
     """
-    try:
-        make_folder(staging.parent)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-    except OSError as error:
-        if error.errno in DISK_ERRORS:
-            raise
-        raise DiskError(
-            f"no folder can be made at {target}: {error.strerror or error}",
-            where=str(target),
-            fix="Name a folder in a place that this user can write.",
-        ) from error
+    with ExitStack() as stack:
+        with possible(target):
+            make_folder(target.parent)
+            staging = stack.enter_context(staging_folder(target))
+        yield staging
+
+
+def make_once(
+    target: Path,
+    build: Callable[[Path], None],
+    usable: Callable[[Path], bool] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> Path:
+    """Make a folder that processes share, unless it is there: of those that want it at a time one makes it.
+
+    Args:
+        target, build: as `commit_folder`.
+        usable: whether the folder that is there will do; default: it verifies.
+        say: hears it when this process waits for another one.
+
+    Raises:
+        DiskError: it cannot be made.
+    """
+
+    def waiting() -> None:
+        if say is not None:
+            say(f"another process makes {target.name[:16]} now; waiting for it")
+
+    with ExitStack() as stack:
+        with disk_errors(target), possible(target):
+            make_folder(target.parent)
+            stack.enter_context(alone(target, waiting))
+        if target.is_dir() and (usable(target) if usable else not damage(target)):
+            return target
+        sweep(target.parent)
+        return commit_folder(target, build)
 
 
 def damage(folder: Path) -> list[str]:

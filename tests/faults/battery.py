@@ -36,6 +36,14 @@ FAULTS = {
     "R20": "resuming with other settings or versions",
     "R21": "out of memory",
     "R22": "the same plan twice",
+    "R23": "processes that share a list, a cache or a folder",
+    "R24": "SIGKILL of a command that has processes of its own",
+    "R25": "plugins that misbehave when they are imported",
+    "R26": "files that never end, or are no files",
+    "R27": "secrets with quotes and backslashes",
+    "R28": "standard streams that are full, closed or not read",
+    "R29": "a damaged run folder among others",
+    "R30": "what killed commands leave",
 }
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "build" / "faults.json"  # what `make faults` found, by test

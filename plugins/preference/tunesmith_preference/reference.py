@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from tunesmith import Adapted, Context, RecipeError
-from tunesmith.store import commit_folder, damage
+from tunesmith.store import damage, make_once
 from tunesmith_preference.settings import PreferenceSettings, ReferenceSettings
 from tunesmith_transformers.tokens.batching import by_length, collate
 from tunesmith_transformers.tokens.encoding import Encoded
@@ -66,14 +67,18 @@ class Reference:
         for row in rows:
             digest.update(repr((row.ids, row.supervised, *sorted(row.columns.items()))).encode())
         target = context.cache / "reference" / digest.hexdigest()[:32]
-        if not target.is_dir() or damage(target):
+
+        def build(folder: Path) -> None:
             context.reporter.say(f"computing the reference's log-probabilities of {len(rows)} answers, once")
             values = torch.zeros(len(rows))
             for number, batch in enumerate(batches, 1):
                 context.check_stop("reference")
                 values[batch] = self._batch([rows[index] for index in batch])
                 context.reporter.progress(number, len(batches), {})
-            commit_folder(target, lambda folder: write_tensors(folder / FILE, {"logps": values}))
+            write_tensors(folder / FILE, {"logps": values})
+
+        if not target.is_dir() or damage(target):
+            make_once(target, build, say=context.reporter.say)
         return read_tensors(target / FILE)["logps"].clone()  # what is read stays tied to the file
 
     def check_start(self, rows: Sequence[Encoded], context: Context) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tunesmith import Context, DataError, MissingError, ModelHandle
-from tunesmith.store import commit_folder, damage, sha256_file
+from tunesmith.staging import scratch
+from tunesmith.store import damage, make_once, sha256_file
 from tunesmith_transformers.loading.model import load, load_tokenizer
 from tunesmith_transformers.sources.claims import no_safetensors, place
 from tunesmith_transformers.sources.wheel import unpacked
@@ -112,18 +112,23 @@ def converted(path: Path, context: Context) -> Path:
     """
     digest = sha256_file(path)
     target = context.cache / "converted" / digest[:32]
-    if target.is_dir():
-        if not damage(target):
-            return target
-        context.reporter.warn(f"the cached conversion of {path.name} is damaged; converting again")
-    context.reporter.say(f"converting {path.name} to safetensors, once")
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    if target.is_dir() and not damage(target):
+        return target  # without the lock: the cache may be one that this user only reads
+
+    def usable(folder: Path) -> bool:
+        if damage(folder):
+            context.reporter.warn(f"the cached conversion of {path.name} is damaged; converting again")
+            return False
+        return True
 
     def build(staging: Path) -> None:
+        context.reporter.say(f"converting {path.name} to safetensors, once")
+        import torch
+        from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
         # alone in a folder: what lies beside the file is not looked at
-        with tempfile.TemporaryDirectory(prefix="tunesmith-model-") as shown:
-            (Path(shown) / path.name).symlink_to(path.resolve())
+        with scratch() as shown:
+            (shown / path.name).symlink_to(path.resolve())
             # dequantize: without it the model counts as quantized and can be neither saved nor trained
             model = AutoModelForCausalLM.from_pretrained(
                 shown,
@@ -137,6 +142,6 @@ def converted(path: Path, context: Context) -> Path:
             tokenizer.save_pretrained(staging)
 
     try:
-        return commit_folder(target, build)
+        return make_once(target, build, usable, context.reporter.say)
     except (ValueError, KeyError, RuntimeError) as error:
         raise DataError(f"{path.name} cannot be converted: {error}", where=str(path)) from error

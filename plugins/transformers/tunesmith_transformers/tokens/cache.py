@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from tunesmith import Column, Context, Ledger, Records
+from tunesmith.staging import scratch, staging_folder, sweep
 from tunesmith.store import DIGESTS, damage, digests_of
 from tunesmith_transformers.tokens import encoding as tokens
 from tunesmith_transformers.tokens import pairs
@@ -156,9 +156,9 @@ def remembered(
     if place:
         found, entries = opened(place)
     else:  # in a file that is gone when it is open
-        with tempfile.TemporaryDirectory(prefix="tunesmith-tokens-") as folder:
-            build(Path(folder))
-            found, entries = opened(Path(folder))
+        with scratch() as folder:
+            build(folder)
+            found, entries = opened(folder)
     for row, fate, reason, detail in entries:
         if fate == "dropped":
             context.ledger.drop(row, reason, detail, expected=reason == WEIGHTLESS)
@@ -208,25 +208,27 @@ def _usable(place: Path) -> bool:
 
 def _kept(place: Path, build: Callable[[Path], None], context: Context) -> bool:
     """Make an entry of the cache; false where it cannot be written."""
-    staging = place.with_name(f".staging-{place.name[:16]}-{os.getpid()}")
     try:
-        staging.mkdir(parents=True, exist_ok=True)
-        build(staging)
-        (staging / DIGESTS).write_text(json.dumps(digests_of(staging)), encoding="ascii")
-        shutil.rmtree(place, ignore_errors=True)
-        # no fsync: what a power loss leaves unwritten does not pass its digests
-        os.rename(staging, place)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        sweep(place.parent)
+        with staging_folder(place) as staging:
+            build(staging)
+            (staging / DIGESTS).write_text(json.dumps(digests_of(staging)), encoding="ascii")
+            shutil.rmtree(place, ignore_errors=True)
+            # no fsync: what a power loss leaves unwritten does not pass its digests
+            os.rename(staging, place)
         _forget(place.parent)
     except OSError as error:
         context.reporter.warn(f"the tokens are not kept: {error.strerror or error} ({place.parent})")
         return False
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
     return True
 
 
 def _forget(folder: Path) -> None:
     """Remove the entries that were used longest ago. A process that reads one keeps the file open."""
-    entries = sorted((path for path in folder.iterdir() if path.is_dir()), key=lambda path: path.stat().st_mtime)
+    entries = sorted(
+        (path for path in folder.iterdir() if path.is_dir() and path.name[0] != "."),
+        key=lambda path: path.stat().st_mtime,
+    )
     for path in entries[:-KEPT]:
         shutil.rmtree(path, ignore_errors=True)
