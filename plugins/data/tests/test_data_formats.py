@@ -15,6 +15,7 @@ USER = {"role": "user", "content": "2 + 2?"}
 FOUR = {"role": "assistant", "content": "4"}
 FIVE = {"role": "assistant", "content": "5"}
 SYSTEM = {"role": "system", "content": "Be brief."}
+TOOL = {"role": "tool", "content": "4"}
 ALPACA = {"instruction": "Add.", "input": "2 + 2", "output": "4"}
 
 EXAMPLES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
@@ -128,13 +129,14 @@ BAD_ROWS: list[tuple[str, dict[str, Any], str]] = [
     ("messages", {"messages": "hello"}, "'messages' is text, not a list of messages"),
     ("messages", {"messages": ["hello"]}, "a message in 'messages' is text, not an object"),
     ("messages", {"messages": [USER]}, "no assistant message"),
-    ("messages", {"messages": [{"role": "robot", "content": "a"}]}, "unknown role 'robot'"),
+    ("messages", {"messages": [{"role": "robot", "content": "a"}]}, "unknown role 'robot', which `roles` can explain"),
     ("messages", {"messages": [{"content": "a"}]}, "a message without a role"),
     ("messages", {"messages": [{"role": 1, "content": "a"}]}, "a message's role is a number, not text"),
     ("messages", {"messages": [SYSTEM, SYSTEM, USER, FOUR]}, "two system messages"),
     ("messages", {"messages": [USER, SYSTEM, FOUR]}, "the system message is not the first"),
     ("messages", {"messages": [USER, USER, FOUR]}, "user and assistant do not alternate"),
-    ("messages", {"messages": [FOUR]}, "the conversation starts with the assistant"),
+    ("messages", {"messages": [FOUR]}, "no message of the user"),
+    ("messages", {"messages": [SYSTEM, TOOL, FOUR]}, "the conversation starts with a tool's result"),
     ("messages", {"messages": [USER, {"role": "assistant"}]}, "a message of the assistant has no content"),
     (
         "messages",
@@ -144,17 +146,18 @@ BAD_ROWS: list[tuple[str, dict[str, Any], str]] = [
     (
         "messages",
         {"messages": [USER, {"role": "assistant", "content": None, "tool_calls": [{}]}]},
-        "a message calls a tool, which no record type here holds",
+        "a tool call has no name",
     ),
     (
         "messages",
         {"messages": [USER, {**FOUR, "weight": 0}]},
-        "a message has weight 0, which no record type here holds",
+        "every turn of the assistant has weight 0",
     ),
     (
         "messages",
         {"messages": [{"role": "user", "content": [{"type": "image_url"}]}, FOUR]},
-        "a message has parts that are not text",
+        "a message has a part of type 'image_url': no part that reads images is installed, "
+        "and without images the text means another thing",
     ),
     ("preference", {"prompt": "a", "chosen": "b", "rejected": "b"}, "'chosen' equals 'rejected'"),
     ("preference", {"prompt": "a", "chosen": "", "rejected": "b"}, "'chosen' is empty"),

@@ -23,9 +23,14 @@ LOADERS = {
     "csv": (loaders.csv, CsvSettings),
     "parquet": (loaders.parquet, ParquetSettings),
 }
+FURTHER = ["scores", "answers", "tools", "chat_template_kwargs", "weight"]  # what a canonical row may have beside
 NAMES = ["text", "prompt", "completion", "label", "messages", "conversations", "chosen", "rejected", "instruction"]
-KEYS = st.sampled_from([*NAMES, "input", "output", "role", "content", "from", "value", "type", "weight"])
-WORDS = st.one_of(st.sampled_from(["user", "assistant", "human", "gpt", "system", "text", "true"]), st.text())
+BESIDE = ["system", "history", "tools", "functions", "chat_template_kwargs", "thinking", "images", "mask"]
+INSIDE = ["role", "content", "from", "value", "type", "weight", "loss", "loss_weight", "train", "reasoning_content"]
+CALLS = ["tool_calls", "function_call", "function", "name", "arguments", "id", "tool_call_id"]
+KEYS = st.sampled_from([*NAMES, "input", "output", *BESIDE, *INSIDE, *CALLS])
+ROLES = ["user", "assistant", "human", "gpt", "system", "tool", "observation", "function_call"]
+WORDS = st.one_of(st.sampled_from([*ROLES, "text", "thinking", "true", "<image>", '{"name": "f"}', "[]"]), st.text())
 VALUES = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), WORDS),
     lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(KEYS, inner, max_size=4)),
@@ -80,7 +85,7 @@ def test_any_row_of_any_format(name: str, row: dict[str, Any]) -> None:
         kind, converted, reason = FORMATS[name].type, {}, error.reason
     else:
         reason = "none"
-        assert set(converted) == set(RECORD_COLUMNS[kind])
+        assert set(RECORD_COLUMNS[kind]) <= set(converted) <= {*RECORD_COLUMNS[kind], *FURTHER}
     assert kind == FORMATS[name].type
     assert reason.isprintable()
     assert reason

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tunesmith import RECORD_COLUMNS, RecipeError
+from tunesmith import RecipeError
 from tunesmith.errors import nearest
 from tunesmith_data import files
+from tunesmith_data.formats import FORMATS
 from tunesmith_data.settings import (
     CsvSettings,
     FileSettings,
@@ -19,14 +20,7 @@ from tunesmith_data.settings import (
 )
 
 #: The columns that `columns` may name on its left side.
-CANONICAL = tuple(
-    dict.fromkeys(
-        [
-            *(column for columns in RECORD_COLUMNS.values() for column in columns),
-            *("conversations", "instruction", "input", "output", "answers", "scores"),
-        ]
-    )
-)
+CANONICAL = tuple(dict.fromkeys(column for form in FORMATS.values() for column in (*form.own, *form.reads)))
 
 
 def jsonl(settings: JsonlSettings, folder: Path) -> None:

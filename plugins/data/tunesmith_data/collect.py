@@ -15,11 +15,11 @@ from typing import Any
 from tunesmith import Context, DataError, Dataset, RecipeError, Records, Row, Spool
 from tunesmith.errors import nearest
 from tunesmith.labels import LABEL_COLUMNS
-from tunesmith_data.formats import FORMATS, Unusable, convert, recognise, title_of
-from tunesmith_data.labelled import named, split_lists
-from tunesmith_data.pairs import as_assistant, as_user
+from tunesmith_data.formats import FORMATS, Unusable, recognise, title_of
+from tunesmith_data.pairs import as_chat
 from tunesmith_data.rankings import expanded
 from tunesmith_data.raw import Raw
+from tunesmith_data.reading import Reading
 from tunesmith_data.settings import RowSettings
 from tunesmith_data.split import DUPLICATE, KEY_BYTES, OVERLAP, content_key, held_out, sample, shuffled
 
@@ -56,22 +56,25 @@ def collect(
     waiting = _Waiting(name, settings, context)
     for row in chain(first, rows):
         waiting.take(row)
+    waiting.reading.check_settings(source)
     waiting.make_alike()
     train, validation = waiting.split(source, apart=held is not None)
     if settings.shuffle:
         train = array("Q", shuffled(train, context.seed))
     said = title_of(name) + (", as set by `format`" if settings.format != "auto" else "")
     kind = FORMATS[name].type
+    further: dict[str, Any] = {
+        "unused": dict(waiting.reading.unused.most_common()),
+        "notes": (*waiting.notes, *waiting.reading.notes()),
+    }
     if kind != "preference":
         parts = waiting.spool.records(train), waiting.spool.records(validation)
         labels = settings.label_names if kind in LABEL_COLUMNS else ()
-        return Dataset(
-            type=kind, train=parts[0], validation=parts[1], recognised=said, labels=labels, notes=waiting.notes
-        )
+        return Dataset(type=kind, train=parts[0], validation=parts[1], recognised=said, labels=labels, **further)
     # a ranking's pairs, and a pair's two answers, stay on one side of the split
     kind = "unpaired-preference" if settings.pairs == "unpaired" else kind
     pairs = [_expanded(waiting.spool.records(numbers), settings, context) for numbers in (train, validation)]
-    return Dataset(type=kind, train=pairs[0], validation=pairs[1], recognised=said, notes=waiting.notes)
+    return Dataset(type=kind, train=pairs[0], validation=pairs[1], recognised=said, **further)
 
 
 def _incoming(
@@ -97,6 +100,7 @@ class _Waiting:
     def __init__(self, name: str, settings: RowSettings, context: Context) -> None:
         self.form = FORMATS[name]
         self.settings = settings
+        self.reading = Reading(self.form, settings)
         self.context = context
         self.spool = Spool(context.cache)
         self.parts = bytearray()  # 1 for a held-out row
@@ -115,12 +119,11 @@ class _Waiting:
     def take(self, row: Row) -> None:
         """Convert a row and keep it, or drop it with the reason."""
         try:
-            separated = split_lists(row.values, self.settings.label_separator)
-            values = named(convert(separated, self.form.name)[1], self.form.type, self.settings.label_names)
+            values = self.reading.row(row.values)
             values.update(_kept(row.values, self.settings.keep))
             group = _group(row.values, self.settings.group) if self.settings.group is not None else ""
         except Unusable as error:
-            self.context.ledger.drop(row.name, error.reason)
+            self.context.ledger.drop(row.name, error.reason, expected=error.expected)
             return
         if isinstance(values.get("prompt"), list):
             self.listed = True
@@ -290,19 +293,3 @@ def _kept(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, Any]:
         if column not in row:
             raise Unusable(f"no {column!r}, which `keep` names")
     return {column: row[column] for column in columns}
-
-
-def as_chat(row: Mapping[str, Any], system: str | None = None) -> dict[str, Any]:
-    """A row whose plain prompt and answers are messages, with a system message when it has none."""
-    found = dict(row)
-    if "prompt" in found:
-        found["prompt"] = as_user(found["prompt"])
-    for column in ("completion", "chosen", "rejected"):
-        if column in found:
-            found[column] = as_assistant(found[column])
-    if "answers" in found:
-        found["answers"] = [as_assistant(answer) for answer in found["answers"]]
-    first = "messages" if "messages" in found else "prompt"
-    if system and found[first][0]["role"] != "system":
-        found[first] = [{"role": "system", "content": system}, *found[first]]
-    return found

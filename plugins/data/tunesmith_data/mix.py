@@ -14,7 +14,7 @@ from tunesmith import Context, DataError, Dataset, RecipeError, Records, Spool
 from tunesmith.errors import nearest
 from tunesmith.spec import RecordType
 from tunesmith.steps import Event
-from tunesmith_data.collect import as_chat
+from tunesmith_data.pairs import as_chat, untrained
 from tunesmith_data.settings import MixSettings
 
 
@@ -55,9 +55,17 @@ def load(settings: MixSettings, context: Context) -> Dataset:
             validation.append(spool.add(*_row(name, found.validation, number, settings, kind, chats)))
     order = list(train)
     random.Random(f"{context.seed}:mix").shuffle(order)
+    unused = {f"{name}/{key}": count for name, found in data.items() for key, count in found.unused.items()}
+    notes = tuple(f"{name}: {sentence}" for name, found in data.items() for sentence in found.notes)
     said = ", ".join(f"{name} ({wanted[name]} rows: {found.recognised})" for name, found in data.items())
     return Dataset(
-        type=kind, train=spool.records(order), validation=spool.records(validation), recognised=said, task=settings.task
+        type=kind,
+        train=spool.records(order),
+        validation=spool.records(validation),
+        recognised=said,
+        task=settings.task,
+        unused=unused,
+        notes=notes,
     )
 
 
@@ -67,7 +75,7 @@ def _row(
     values = dict(records.rows[number])
     if kind == "messages" and "messages" not in values:
         values = as_chat(values)
-        values["messages"] = [*values.pop("prompt"), *values.pop("completion")]
+        values["messages"] = [*map(untrained, values.pop("prompt")), *values.pop("completion")]
     elif chats:
         values = as_chat(values)
     values[settings.task] = source

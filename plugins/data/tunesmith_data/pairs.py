@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tunesmith_data.messages import Message, check_order, messages
+from tunesmith_data.messages import Message, check_order, check_trained, messages
 from tunesmith_data.raw import kind
 from tunesmith_data.values import Unusable, get, text
 
@@ -19,6 +19,7 @@ def prompt_and_completion(row: Row) -> dict[str, Any]:
         return {"prompt": prompt, "completion": completion}
     asked, answered = as_user(prompt), as_assistant(completion)
     _check_turn(asked, answered, "completion")
+    check_trained(answered)
     return {"prompt": asked, "completion": answered}
 
 
@@ -68,6 +69,27 @@ def as_assistant(side: str | list[Message]) -> list[Message]:
     return [{"role": "assistant", "content": side}] if isinstance(side, str) else side
 
 
+def untrained(message: Message) -> Message:
+    """A message that is read and not trained, as the turns of a prompt are."""
+    return {**message, "weight": 0.0} if message["role"] == "assistant" else message
+
+
+def as_chat(row: Mapping[str, Any], system: str | None = None) -> dict[str, Any]:
+    """A row whose plain prompt and answers are messages, with a system message when it has none."""
+    found = dict(row)
+    if "prompt" in found:
+        found["prompt"] = as_user(found["prompt"])
+    for column in ("completion", "chosen", "rejected"):
+        if column in found:
+            found[column] = as_assistant(found[column])
+    if "answers" in found:
+        found["answers"] = [as_assistant(answer) for answer in found["answers"]]
+    first = "messages" if "messages" in found else "prompt"
+    if system and found[first][0]["role"] != "system":
+        found[first] = [{"role": "system", "content": system}, *found[first]]
+    return found
+
+
 def _side(row: Row, column: str) -> str | list[Message]:
     value = get(row, column)
     return messages(value, column) if isinstance(value, (list, tuple)) else text(row, column)
@@ -100,5 +122,5 @@ def _check_turn(prompt: list[Message], answer: list[Message], column: str) -> No
 
 
 def _check_end(prompt: list[Message]) -> None:
-    if prompt[-1]["role"] != "user":
+    if prompt[-1]["role"] not in ("user", "tool"):
         raise Unusable("'prompt' does not end with the user")

@@ -32,7 +32,7 @@ def ranking(row: Mapping[str, Any]) -> dict[str, Any]:
     answers = [messages(a, "answers") if isinstance(a, (list, tuple)) else clean(a, "an answer") for a in value]
     if not all(isinstance(side, str) for side in (prompt, *answers)):
         prompt, answers = as_user(prompt), [as_assistant(answer) for answer in answers]
-        if prompt[-1]["role"] != "user":
+        if prompt[-1]["role"] not in ("user", "tool"):
             raise Unusable("'prompt' does not end with the user")
         for answer in answers:
             check_order([*prompt, *answer])

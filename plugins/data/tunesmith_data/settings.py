@@ -25,6 +25,8 @@ FormatName = Literal[
     "prompt",
 ]
 
+Role = Literal["system", "user", "assistant", "tool", "function_call"]
+
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSettings(Settings):
@@ -48,8 +50,19 @@ class RowSettings(SplitSettings):
     """What the rows are; auto recognises it by the columns of the first 100 rows."""
     columns: Mapping[str, str] = field(default_factory=dict)
     """Names of the columns, from the canonical name to the name in the file: {prompt = "question"}."""
+    message_keys: Mapping[str, str] = field(default_factory=dict)
+    """Names of a message's keys, from the canonical name to the name in the file: {role = "speaker"}."""
+    roles: Mapping[str, Role] = field(default_factory=dict)
+    """What the file's names of roles mean: {customer = "user", agent = "assistant"}."""
     keep: tuple[str, ...] = ()
     """Further columns to carry along unchanged, such as a task or a reference answer. A row without one is dropped."""
+    ignore: tuple[str, ...] = ()
+    """Columns and keys of messages to read as if they were not there, such as "images" or "weight". "<image>",
+    "<audio>" and "<video>" are then plain text."""
+    reasoning: Literal["keep", "drop"] = "keep"
+    """What to do with the reasoning before an answer (`reasoning_content`, `thinking`): drop trains without it."""
+    greeting: Literal["keep", "drop"] = "keep"
+    """What to do with a conversation that the assistant begins."""
     system: Annotated[str, MinLen(1)] | None = None
     """System prompt for every conversation that has none. Plain prompts become conversations."""
     conversational: bool = False

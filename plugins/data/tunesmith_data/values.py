@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from tunesmith_data.raw import kind
@@ -13,11 +14,13 @@ class Unusable(Exception):
 
     Args:
         reason: why, without the row's name and its content, so that equal faults count together.
+        expected: the row says itself that there is nothing to train on, so that it is no loss.
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, *, expected: bool = False) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.expected = expected
 
 
 def get(row: Mapping[str, Any], column: str) -> Any:
@@ -27,6 +30,47 @@ def get(row: Mapping[str, Any], column: str) -> Any:
     if row[column] is None:
         raise Unusable(f"{column!r} is null")
     return row[column]
+
+
+def filled(value: Any) -> bool:
+    """Whether a value says anything: not null, and no empty text, list or object."""
+    return value is not None and not (isinstance(value, (str, list, tuple, Mapping)) and not value)
+
+
+def one_of(row: Mapping[str, Any], names: Iterable[str]) -> tuple[str, Any]:
+    """The name and the value of a key with several spellings, of which a row uses one; ("", None) where it has none.
+
+    Raises:
+        Unusable: two of them say different things.
+    """
+    found = [(name, row[name]) for name in names if name in row and filled(row[name])]
+    for name, value in found[1:]:
+        if value != found[0][1]:
+            raise Unusable(f"{found[0][0]!r} and {name!r} stand for the same and differ")
+    return found[0] if found else ("", None)
+
+
+def from_json(value: Any) -> Any:
+    """What a text says in JSON when it is a list or an object there; anything else as it is. CSV holds lists so."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+
+
+def plain(value: Any, what: str) -> Any:
+    """`value` when JSON and a tokenizer can take all of it.
+
+    Args:
+        what: how the reason names it.
+    """
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8")
+    except (TypeError, ValueError, RecursionError):
+        raise Unusable(f"{what} holds what JSON cannot write") from None
+    return value
 
 
 def text(row: Mapping[str, Any], column: str) -> str:
