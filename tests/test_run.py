@@ -532,7 +532,7 @@ def test_changed_data_is_refused(stopped: Bench) -> None:
     (stopped.folder / "rows.txt").write_text("a b c d e f g X")
     with pytest.raises(RecipeError, match="stage 'main' is not what it was") as caught:
         stopped.resume()
-    assert caught.value.details == ("a data file's content, or the seed",)
+    assert caught.value.details == ("rows.txt changed",)
     (stopped.folder / "rows.txt").write_text("a b c d e f g h")
     stopped.resume()
 

@@ -16,12 +16,18 @@ from typing import Any
 import pytest
 
 from tunesmith import Context, Measure, NumericalError, Searcher, Settings, Trainer, TrainResult, hookimpl
+from tunesmith.errors import DiskError, LockedError, MemoryExhausted
 from tunesmith.recipe import Recipe
 from tunesmith.search.space import Choice, Range, Space, read_space
 from tunesmith.search.study import Outcome, Trial
 from tunesmith.store import write_json
 
 Output = tuple[int, str, str]
+LIMITS = {
+    "disk": DiskError("no space is left", fix="Free some space."),
+    "memory": MemoryExhausted("memory has ended", fix="Lower the batch size."),
+    "lock": LockedError("another process holds it", fix="Wait for it."),
+}
 RATES = (0.2, 0.9, 0.1, 0.5, 0.95, 0.3)
 
 
@@ -68,12 +74,15 @@ class WatchedSettings(Settings):
     rate: float = 0.5
     """Share of the way to 1 that one step goes."""
     fault: str = ""
-    """What goes wrong: `numbers` always, `signal` where a file `once` is there."""
+    """What goes wrong: `numbers` always, `signal` and the limits of a machine where a file `once` is there."""
 
 
 def train(models: dict[str, Any], data: Any, settings: WatchedSettings, context: Context) -> TrainResult:
     if settings.fault == "numbers":
         raise NumericalError("the loss is nan", fix="Lower the rate.")
+    if settings.fault in LIMITS and (context.folder / "once").exists():
+        (context.folder / "once").unlink()
+        raise LIMITS[settings.fault]
     if settings.fault == "signal" and (context.folder / "once").exists():
         (context.folder / "once").unlink()
         os.kill(os.getpid(), signal.SIGINT)
@@ -155,6 +164,40 @@ def test_a_trial_that_was_interrupted_is_gone_on_with(search: Callable[..., Outp
     done = found(search("--json", "--set", "trainer.fault=signal"))
     assert [trial["outcome"] for trial in done["trials"]] == ["pruned", "done", "pruned", "done", "done"]
     assert done["trials"][0]["run"].endswith("trial-0001-001")
+
+
+@pytest.mark.parametrize(("fault", "expected"), [("disk", 74), ("memory", 71), ("lock", 75)])
+def test_a_limit_of_the_machine_is_no_failed_trial(
+    fault: str, expected: int, search: Callable[..., Output], tmp_path: Path
+) -> None:
+    (tmp_path / "once").touch()
+    code, _, err = search("--set", f"trainer.fault={fault}")
+    assert code == expected
+    assert "The same command then goes on with this trial." in err
+    done = found(search("--json", "--set", f"trainer.fault={fault}"))
+    assert [trial["outcome"] for trial in done["trials"]] == ["pruned", "done", "pruned", "done", "done"]
+    assert [trial["error"] for trial in done["trials"]] == [None] * 5
+
+
+def test_a_trial_that_was_killed_before_its_manifest_runs_again(search: Callable[..., Output], tmp_path: Path) -> None:
+    (tmp_path / "once").touch()
+    assert search("--set", "trainer.fault=signal")[0] == 130
+    (run,) = tmp_path.rglob("trial-0001-*")
+    (run / "manifest.json").unlink()
+    done = found(search("--json", "--set", "trainer.fault=signal"))
+    assert [trial["outcome"] for trial in done["trials"]] == ["pruned", "done", "pruned", "done", "done"]
+    assert len(list(run.parent.glob("trial-0001-*"))) == 1
+
+
+@pytest.mark.parametrize("change", ["run.seed=7", "data.validation=3", "trainer.fault=numbers", "evaluate=[]"])
+def test_a_search_goes_on_with_the_same_recipe_only(change: str, search: Callable[..., Output]) -> None:
+    found(search("--json", "--trials", "1"))
+    code, _, err = search("--trials", "2", "--set", change)
+    assert code in (65, 78), err
+    if change != "evaluate=[]":
+        assert "a search of another recipe" in err
+        assert change.partition("=")[0].partition(".")[2] in err
+    assert found(search("--json", "--trials", "2"))["trials"][1]["outcome"] == "done"
 
 
 def test_trials_that_fail_are_counted_and_three_at_the_start_end_it(search: Callable[..., Output]) -> None:

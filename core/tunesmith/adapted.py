@@ -44,6 +44,7 @@ class ModelHandle:
         tokenizer: its tokenizer, with a pad token.
         source: what the recipe named, resolved (a folder, `wheel:...`, a hub id with revision).
         digest: sha256 over the weights as stored; names the base in artifacts and checkpoints.
+        files: digests of what decides the model besides its weights (configuration, tokenizer, templates), by file.
         head: the head it was loaded with (see `Role.head`).
         max_length: positions that the model takes, in tokens; None when it has no limit.
         quantized: the quantizer's name, or None for dense weights.
@@ -69,6 +70,7 @@ class ModelHandle:
     with_head: Callable[[ModelHandle, str, int], ModelHandle] | None = None
     labels: Labels | None = None
     drawn: tuple[str, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
 
     def must_be_dense(self, what: str, names: Collection[str] | None = None) -> None:
         """Refuse what cannot be done to quantized weights.

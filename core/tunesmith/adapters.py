@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tunesmith.adapted import Adapted, ModelHandle
-from tunesmith.artifact import adapt, load_base, parent_digest, read_card, read_line
+from tunesmith.artifact import adapt, changed_files, load_base, parent_digest, read_card, read_line
 from tunesmith.context import Context
 from tunesmith.errors import DataError, UsageError, nearest
 from tunesmith.guard import guarded
@@ -119,13 +119,13 @@ class Adapters:
         head = line.head if change else self.handle.head
         wanted = {"weights": base["digest"][:16], "head": line.head, "merged stage": parent_digest(artifact)}
         here = {"weights": self.handle.digest[:16], "head": head, "merged stage": self._parent}
-        if wanted != here:
+        details = [f"{key}: made for {wanted[key]}, here {here[key]}" for key in here if wanted[key] != here[key]]
+        details += changed_files(base.get("files", {}), self.handle.files)
+        if details:
             raise DataError(
                 f"the adapter in {artifact} was made for another base model",
                 where=str(artifact),
-                details=[
-                    f"{key}: made for {wanted[key]}, here {here[key]}" for key in here if wanted[key] != here[key]
-                ],
+                details=details,
                 fix="Load it alone, with its own base.",
             )
         if base.get("quantized") != self.handle.quantized:

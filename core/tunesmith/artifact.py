@@ -242,14 +242,30 @@ def check_base(artifact: Path, handle: ModelHandle) -> None:
     Raises:
         DataError: it is another one.
     """
-    expected = read_card(artifact)["base"]["digest"]
-    if handle.digest != expected:
+    base = read_card(artifact)["base"]
+    details = []
+    if handle.digest != base["digest"]:
+        details = [f"made for {base['digest'][:16]}", f"the source now holds {handle.digest[:16]} ({handle.source})"]
+    details += changed_files(base.get("files", {}), handle.files)
+    if details:
         raise DataError(
             f"the adapter in {artifact} was made for another base model",
             where=str(artifact / CARD),
-            details=[f"made for {expected[:16]}", f"the source now holds {handle.digest[:16]} ({handle.source})"],
+            details=details,
             fix="Restore the base model that the run used.",
         )
+
+
+def changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> list[str]:
+    """What became of the files of a base, a line each; those of one that tells none are not compared."""
+    if not then or not now:
+        return []
+    words = {(True, False): "is gone", (False, True): "is new", (True, True): "changed"}
+    return [
+        f"{name} {words[name in then, name in now]}"
+        for name in sorted({*then, *now})
+        if then.get(name) != now.get(name)
+    ]
 
 
 def parent_digest(artifact: Path) -> str:
@@ -281,7 +297,12 @@ def commit(target: Path, line: Line, adapted: Adapted, card: Mapping[str, Any], 
 
 def describe(folder: Path, line: Line, handle: ModelHandle, card: Mapping[str, Any], text: str) -> None:
     """Write what makes an artifact of a folder that holds a saved adapter: card, model card, merged parent."""
-    base = {"source": handle.source, "digest": handle.digest, "quantized": handle.quantized}
+    base = {
+        "source": handle.source,
+        "digest": handle.digest,
+        "files": dict(handle.files),
+        "quantized": handle.quantized,
+    }
     content = {"format": 1, **card, "base": base, "line": line.describe()}
     (folder / CARD).write_text(redact(json.dumps(content, indent=2, ensure_ascii=False)) + "\n", encoding="utf-8")
     (folder / "README.md").write_text(redact(text), encoding="utf-8")

@@ -94,10 +94,15 @@ class RunFolder:
         Raises:
             DataError: `path` is no run folder, or a link in it leads elsewhere.
         """
-        if not (path / MANIFEST).is_file() or not (path / RECIPE).is_file():
+        if not cls.begun(path):
             raise DataError(f"{path} is not a run folder", where=str(path), fix="`tunesmith runs` lists them.")
         check_no_links(path)
         return cls(path)
+
+    @staticmethod
+    def begun(path: Path) -> bool:
+        """Whether a run got as far in this folder that it can be gone on with."""
+        return (path / MANIFEST).is_file() and (path / RECIPE).is_file()
 
     # --- lock ---------------------------------------------------------------------------------
     def lock(self) -> None:

@@ -5,21 +5,14 @@ A plan is data: it can be printed, compared and stored. Making one loads no mode
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tunesmith.recipe import Recipe, RunSettings, expand, plain
 from tunesmith.registry import Registry
 from tunesmith.spec import Component, Role, Settings
-from tunesmith.store import sha256_file
 
-#: A setting that names something in a local file, such as a function.
-IN_FILE = re.compile(r".+\.py:[A-Za-z_]\w*\Z")
 #: The name of the only stage of a recipe without `[stages]`.
 SINGLE = "main"
 
@@ -109,7 +102,11 @@ class RolePlan:
 
 @dataclass(frozen=True)
 class StagePlan:
-    """One training stage."""
+    """One training stage.
+
+    Args:
+        files: digests of what decides the result besides the settings, by the names that differences are told by.
+    """
 
     name: str
     data: Use
@@ -117,6 +114,7 @@ class StagePlan:
     trainer: Use
     evaluators: tuple[Use, ...] = ()
     exporters: tuple[Use, ...] = ()
+    files: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
 
     @property
@@ -158,6 +156,7 @@ class StagePlan:
             "trainer": self.trainer.describe(),
             "evaluate": [use.describe() for use in self.evaluators],
             "export": [use.describe() for use in self.exporters],
+            "files": dict(self.files),
             "notes": self.notes(),
         }
 
@@ -198,38 +197,3 @@ def make_plan(recipe: Recipe, registry: Registry) -> Plan:
     from tunesmith.planner import Planner
 
     return Planner(expand(recipe, registry), registry).plan()
-
-
-def fingerprint(stage: StagePlan, seed: int, folder: Path, earlier: Mapping[str, str], *, repetition: int = 0) -> str:
-    """sha256 over everything that decides a stage's result.
-
-    Args:
-        folder: where relative paths in the settings start; the content of the files that they name counts.
-        earlier: the fingerprints of the stages that it starts from.
-    """
-    description = stage.describe()
-    del description["notes"]  # they depend on the machine, and decide nothing
-    description["evaluate"] = [use for use in description["evaluate"] if "implied" not in use]
-    description["seed"] = [seed, repetition] if repetition else seed
-    description["files"] = {
-        str(named): sha256_file(path)
-        for use in stage.uses()
-        for named in _paths(asdict(use.settings))
-        if (path := folder / named.expanduser()).is_file()
-    }
-    description["stages"] = dict(earlier)
-    return hashlib.sha256(json.dumps(description, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _paths(value: Any) -> Iterator[Path]:
-    """The paths in settings, in lists and tables too; `file.py:name` names its file."""
-    if isinstance(value, Path):
-        yield value
-    elif isinstance(value, str) and IN_FILE.match(value):
-        yield Path(value.rpartition(":")[0])
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _paths(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _paths(item)

@@ -9,12 +9,13 @@ from typing import Any
 
 from tunesmith.bases import apart
 from tunesmith.errors import MissingError, RecipeError, nearest
+from tunesmith.fingerprints import deciding_files, fingerprint
 from tunesmith.foresight import check_arguments, check_carry, check_dense, check_taken, notes_of
 from tunesmith.guard import guarded
 from tunesmith.locate import KeyPath
 from tunesmith.order import in_order
 from tunesmith.own_models import known_roles, take_models
-from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use, fingerprint
+from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use
 from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings, dotted
 from tunesmith.registry import Entry, Registry
 from tunesmith.sources import take_sources, take_steps
@@ -92,10 +93,8 @@ class Planner:
         if note := apart(stage.roles, self.stages):
             stage = replace(stage, trainer=replace(trainer, notes=(*trainer.notes, note)))
         earlier = {name: self.stages[name].fingerprint for name in stage.needs}
-        return replace(stage, fingerprint=self._fingerprint(stage, earlier))
-
-    def _fingerprint(self, stage: StagePlan, earlier: Mapping[str, str]) -> str:
-        return fingerprint(stage, self.seed, self.recipe.folder, earlier, repetition=self.repetition)
+        stage = replace(stage, files=deciding_files(stage, self.recipe.folder))
+        return replace(stage, fingerprint=fingerprint(stage, self.seed, earlier, repetition=self.repetition))
 
     def _roles(self, trainer: Trainer, table: Mapping[str, Any], path: tuple[str, ...]) -> dict[str, RolePlan]:
         given = dict(self.table(table, "models", path))

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tunesmith.artifact import changed_files
 from tunesmith.context import Context, PlainReporter, Reporter, StopFlag
 from tunesmith.errors import DataError, RecipeError, Stopped, TunesmithError
 from tunesmith.estimating import Unknown, check_fits, estimate
@@ -121,7 +122,7 @@ def resume(path: Path, registry: Registry, reporter: Reporter | None = None, *, 
                 raise RecipeError(
                     f"stage {stage.name!r} is not what it was when this run began",
                     where=str(path / RECIPE),
-                    details=_differences(then, stage.describe()),
+                    details=differences(then, stage.describe()),
                     fix="Put it back as it was, or start a new run.",
                 )
         if not (other_versions or plan.run.other_versions):
@@ -272,26 +273,29 @@ def _check_versions(manifest: Mapping[str, Any], plan: Plan, path: Path) -> None
         raise RecipeError(
             f"other versions are installed, or other threads set, than when run {path.name} began",
             where=str(path / MANIFEST),
-            details=_differences(then, now_),
+            details=differences(then, now_),
             fix="Put that back, or add --other-versions: the result is then not the same to the bit.",
         )
 
 
-def _differences(then: Mapping[str, Any], now_: Mapping[str, Any], path: str = "") -> list[str]:
-    """The leaves in which two descriptions differ."""
+def differences(then: Mapping[str, Any], now_: Mapping[str, Any], path: str = "") -> list[str]:
+    """The leaves in which two descriptions of a stage differ."""
     found: list[str] = []
     for key in sorted({*then, *now_}):
         here = f"{path}.{key}" if path else str(key)
         if key == "notes":  # they decide nothing
             continue
         a, b = then.get(key), now_.get(key)
+        if key == "files":
+            found.extend(changed_files(a or {}, b or {}))
+            continue
         if isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
             a, b = dict(enumerate(a)), dict(enumerate(b))
         if isinstance(a, Mapping) and isinstance(b, Mapping):
-            found.extend(_differences(a, b, here))
+            found.extend(differences(a, b, here))
         elif a != b and key != "fingerprint":
             found.append(f"{here}: was {a!r}, is {b!r}")
-    return found or ["a data file's content, or the seed"] * (path == "")
+    return found or ["the seed, or an earlier stage"] * (path == "")
 
 
 @contextmanager

@@ -180,9 +180,15 @@ class Model(Component):
     skeleton: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `skeleton(settings, context, head)`: returns a `ModelHandle`
     whose parameters have shapes and no values (torch's meta device). `tunesmith plan --probe` then reads no weights."""
+    identity: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `identity(settings, folder, digest) -> Mapping[str, str]` when a
+    plan is made: what decides the model that these settings load, by name: the digest of each file of weights,
+    configuration and tokenizer (`digest(path)` computes it, once for a file that stays as it is), the commit of a
+    repository. A stage is reused, and a run resumed, only while it stays the same. Without it, the files that the
+    settings name count, and every file in the folders that they name. Must not import torch."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "quantized", "tokenizer", "skeleton")
+        return (*super()._references(), "quantized", "tokenizer", "skeleton", "identity")
 
 
 @dataclass(frozen=True, kw_only=True)

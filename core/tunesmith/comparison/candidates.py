@@ -11,8 +11,9 @@ from typing import Any
 
 from tunesmith.comparison.settings import BASE, CompareSettings, Entry
 from tunesmith.errors import RecipeError
+from tunesmith.fingerprints import deciding_files, fingerprint
 from tunesmith.locate import KeyPath
-from tunesmith.plan import SINGLE, Plan, StagePlan, Use, fingerprint, make_plan
+from tunesmith.plan import SINGLE, Plan, StagePlan, Use, make_plan
 from tunesmith.planner import Planner
 from tunesmith.recipe import Recipe, dotted, expand
 from tunesmith.registry import Registry
@@ -85,8 +86,9 @@ def base_plan(recipe: Recipe, registry: Registry, settings: CompareSettings, ent
     bare = replace(stage, roles={role.role.name: role}, exporters=())
     # the trainer stays in the plan for the record types that it accepts
     covered = replace(bare, trainer=bare.data, fingerprint="")
-    made = fingerprint(covered, plan.run.seed, recipe.folder, {})
-    return replace(plan, stages=(replace(bare, fingerprint=made),))
+    covered = replace(covered, files=deciding_files(covered, recipe.folder))
+    made = fingerprint(covered, plan.run.seed, {})
+    return replace(plan, stages=(replace(bare, files=covered.files, fingerprint=made),))
 
 
 def general_of(recipe: Recipe, registry: Registry, settings: CompareSettings, stage: StagePlan) -> General | None:
@@ -98,7 +100,8 @@ def general_of(recipe: Recipe, registry: Registry, settings: CompareSettings, st
     measure = planner.use("evaluator", settings.measure, ("compare", "measure"))
     # the fingerprint of a stage covers the content of the files that its settings name
     covered = replace(stage, data=data, evaluators=(measure,), exporters=(), roles={}, trainer=data, fingerprint="")
-    return General(data, measure, fingerprint(covered, 0, recipe.folder, {}))
+    covered = replace(covered, files=deciding_files(covered, recipe.folder))
+    return General(data, measure, fingerprint(covered, 0, {}))
 
 
 def derive(

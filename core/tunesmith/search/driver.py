@@ -7,35 +7,28 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from tunesmith.assign import assign
 from tunesmith.context import Context, Reporter
-from tunesmith.errors import DataError, RecipeError, Stopped, TunesmithError
+from tunesmith.errors import DataError, DiskError, LockedError, MemoryExhausted, RecipeError, Stopped, TunesmithError
 from tunesmith.folder import RunFolder, check_writable
 from tunesmith.guard import guarded
-from tunesmith.hooks import hookimpl
 from tunesmith.plan import Plan, Use, make_plan
 from tunesmith.planner import Planner
 from tunesmith.recipe import Recipe, check_settings, expand
 from tunesmith.registry import Registry
-from tunesmith.run import Run, resume, start
+from tunesmith.run import Run, differences, resume, start
 from tunesmith.search.result import Search, TrialResult, shown, write
 from tunesmith.search.settings import SearchSettings
 from tunesmith.search.space import Space, read_space
 from tunesmith.search.study import Study, Trial
+from tunesmith.search.watch import Pruned, Watch, signed
 from tunesmith.store import write_file, write_json
 
 IN_A_ROW = 3  # failures from the start after which a search gives up
-
-
-class Pruned(Stopped):
-    """A trial was given up because others had come further by then."""
-
-    def __init__(self, step: int) -> None:
-        super().__init__(0, f"given up after step {step}: other trials had come further by then")
 
 
 @dataclass
@@ -50,7 +43,9 @@ class Work:
     registry: Registry
     seed: int
     device: str
-    watched: _Watch = field(default_factory=lambda: _Watch())
+    stages: tuple[dict[str, Any], ...]
+    """What every trial shares, and the first end of every range: a search goes on only while it stays the same."""
+    watched: Watch = field(default_factory=Watch)
 
     @classmethod
     def plan(cls, recipe: Recipe, registry: Registry, folder: Path | None = None, trials: int | None = None) -> Work:
@@ -91,7 +86,8 @@ class Work:
         place = folder or plans[0].run.folder / f"{stem}-search"
         check_writable(place)
         run = plans[0].run
-        return cls(recipe, settings, searcher, space, place, registry, run.seed, run.device)
+        stages = tuple({**stage.describe(), "notes": []} for stage in plans[0].stages)
+        return cls(recipe, settings, searcher, space, place, registry, run.seed, run.device, stages)
 
     def execute(self, reporter: Reporter, say: Callable[[str], None]) -> Search:
         """Try values until there are as many trials as asked for; what an earlier call tried counts.
@@ -133,6 +129,10 @@ class Work:
         except Stopped as stopped:
             stopped.fix = "The same command goes on with this trial."  # not `resume`, which knows of no search
             raise
+        except (DiskError, LockedError, MemoryExhausted) as limit:
+            # the machine's, not the values': the trial stays open
+            limit.fix = f"{limit.fix} The same command then goes on with this trial.".strip()
+            raise
         except TunesmithError as error:
             say(f"failed: {error}")
             self._note(trial, {"error": str(error)})
@@ -155,7 +155,9 @@ class Work:
     def _run(self, trial: Trial, reporter: Reporter) -> Run:
         """Run a trial, or go on with it where it was cut short."""
         for place in reversed(self._runs(trial.number)):
-            if RunFolder.open(place).status != "done":
+            if not RunFolder.begun(place):  # it was killed before anything could be gone on with
+                shutil.rmtree(place)
+            elif RunFolder.open(place).status != "done":
                 return resume(place, self.registry, reporter)
         plan = self.plan_of(trial.values, f"trial-{trial.number + 1:04d}")
         return start(plan, self.registry, reporter, base=self.folder / "runs")
@@ -202,16 +204,33 @@ class Work:
         self._keep({"trials": {**trials, str(trial.number): {**trials.get(str(trial.number), {}), **changes}}})
 
     def _check_same(self) -> None:
-        """A folder holds one search: its space and what it varies must be what they were."""
+        """A folder holds one search: its space, the recipe and the searcher must be what they were.
+
+        Raises:
+            DataError: one differs; the differences are named.
+        """
         space = json.loads(json.dumps([[one.key, repr(one)] for one in self.space]))
-        kept = self._notes().get("space")
-        if kept is None:
-            self._keep({"space": space})
-        elif kept != space:
+        shared = {
+            "stages": {stage["name"]: stage for stage in self.stages},
+            "searcher": replace(self.searcher, notes=()).describe(),
+            "measure": self.settings.measure,
+        }
+        shared = json.loads(json.dumps(shared, default=str))
+        notes = self._notes()
+        if "space" not in notes:
+            self._keep({"space": space, "shared": shared})
+        elif notes["space"] != space:
             raise DataError(
                 f"{self.folder} holds a search over another space",
                 where=str(self.folder),
                 fix="Name another folder with --to, or put [search.space] back as it was.",
+            )
+        elif notes.get("shared") != shared:
+            raise DataError(
+                f"{self.folder} holds a search of another recipe: its trials cannot be compared with these",
+                where=str(self.folder),
+                details=differences(notes.get("shared") or {}, shared),
+                fix="Name another folder with --to, or put the recipe back as it was.",
             )
 
     def _written(self, study: Study) -> Search:
@@ -275,36 +294,3 @@ def derived(
     if isinstance(run, dict):
         run |= {key: str(value) for key, value in (("folder", folder), ("name", name)) if value is not None}
     return made
-
-
-class _Watch:
-    """Hands a trial's intermediate measures to its study; gives it up when the study says so."""
-
-    def __init__(self) -> None:
-        self.study: Study | None = None
-        self.number = -1
-        self.measure: str | None = None
-        self.last: float | None = None  # what the study was told: lower is better
-        self.shown: float | None = None  # the same as it was measured
-
-    def begin(self, study: Study, number: int, measure: str | None) -> None:
-        self.study, self.number, self.measure, self.last, self.shown = study, number, measure, None, None
-
-    def end(self) -> None:
-        self.study = None
-
-    @hookimpl
-    def tunesmith_evaluated(self, stage: str, step: int, measures: Mapping[str, Any]) -> None:
-        if self.study is None or not measures:
-            return
-        found = measures.get(self.measure) if self.measure else next(iter(measures.values()))
-        if found is None or not math.isfinite(found.value):
-            return
-        self.shown, self.last = found.value, signed(found.value, found.better)
-        if self.study.report(self.number, step, self.last):
-            raise Pruned(step)
-
-
-def signed(value: float, better: str) -> float:
-    """The value as a study is told it: lower is better."""
-    return value if better == "lower" else -value

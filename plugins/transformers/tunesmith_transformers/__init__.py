@@ -29,6 +29,7 @@ def tunesmith_models() -> Iterator[Model]:
         tokenizer="tunesmith_transformers.sources.factories:directory_tokenizer",
         skeleton="tunesmith_transformers.sources.shapes_only:directory",
         estimate="tunesmith_transformers.estimates.source_sizes:directory",
+        identity="tunesmith_transformers.sources.identity:directory",
     )
     yield Model(
         name="gguf",
@@ -41,6 +42,7 @@ def tunesmith_models() -> Iterator[Model]:
         tokenizer="tunesmith_transformers.sources.factories:gguf_tokenizer",
         skeleton="tunesmith_transformers.sources.shapes_only:gguf",
         estimate="tunesmith_transformers.estimates.source_sizes:gguf",
+        identity="tunesmith_transformers.sources.identity:gguf",
     )
     yield Model(
         name="wheel",
@@ -65,6 +67,7 @@ def tunesmith_models() -> Iterator[Model]:
         tokenizer="tunesmith_transformers.sources.factories:hub_tokenizer",
         skeleton="tunesmith_transformers.sources.shapes_only:hub",
         estimate="tunesmith_transformers.estimates.source_sizes:hub",
+        identity="tunesmith_transformers.sources.identity:hub",
     )
 
 

@@ -19,6 +19,7 @@ from tunesmith_transformers.loading.pooled import chosen_pooling
 from tunesmith_transformers.loading.quantized import check_trainable, keep_layout, leave_file
 from tunesmith_transformers.loading.sandbox import left_out, own_code, screened
 from tunesmith_transformers.sources.claims import COMMIT, HUB, place
+from tunesmith_transformers.sources.identity import other_files_of
 from tunesmith_transformers.tokens.ends import note_ends, published_ends
 from tunesmith_transformers.training.settings import ModelSettings
 
@@ -124,6 +125,7 @@ def load(
         tokenizer=tokenizer,
         source=settings.source,
         digest=digest.hexdigest(),
+        files=other_files_of(folder, sha256_file),
         head=head,
         max_length=longest(model.config, tokenizer, head),
         quantized=quantized,

