@@ -43,7 +43,7 @@ class ClassifyTrainer(MeanTrainer):
         self.weights = weights
         super().__init__(*args, **options)
 
-    def count(self, batch: Mapping[str, torch.Tensor]) -> float:  # type: ignore[override]
+    def count(self, batch: Mapping[str, torch.Tensor]) -> float:
         return target_weight(batch["labels"], self.weights, self.labels.several, batch.get(COUNTS))
 
     def create_optimizer(self, model: Any = None) -> Any:

@@ -11,6 +11,7 @@ from tunesmith import Context, Dataset, Evaluation, ModelHandle, Records
 from tunesmith_evaluate.generate import answered
 from tunesmith_evaluate.nearest import Example, Nearest, example, training_examples
 from tunesmith_evaluate.settings import FewShotSettings
+from tunesmith_transformers.tokens.rendering import extras
 
 
 def evaluate(handle: ModelHandle, data: Dataset, settings: FewShotSettings, context: Context) -> Evaluation:
@@ -25,7 +26,10 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: FewShotSettings, cont
     records = data.validation.spread(settings.rows)
     asked = [example(row, data.type) for _, row in records]
     chosen = _chosen(asked, list(records.ids), examples, settings, context.seed)
-    rows = [{"prompt": prompt(shown, one, settings.separator)} for one, shown in zip(asked, chosen, strict=True)]
+    rows = [
+        {**extras(row), "prompt": prompt(shown, one, settings.separator)}
+        for row, one, shown in zip(records.rows, asked, chosen, strict=True)
+    ]
     references = [one.answer for one in asked]
     found = answered(handle, Records(rows, list(records.ids)), "prompt", references, settings, context)
     return replace(found, measures={f"{name}_{settings.shots}_shot": one for name, one in found.measures.items()})

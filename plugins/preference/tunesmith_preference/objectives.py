@@ -21,12 +21,14 @@ class Objective:
         reward: the implicit reward of each answer (B,), for the metrics.
         nll_weight: weight of the likelihood term.
         prompt_loss: the likelihood term covers the prompts too.
+        sorts: the loss compares sorted values of a batch, which belong to no pair.
     """
 
     loss: PairLoss | None
     reward: Callable[[Answers], torch.Tensor]
     nll_weight: float = 0.0
     prompt_loss: bool = False
+    sorts: bool = False
 
 
 def dpo(settings: DpoSettings) -> Objective:
@@ -45,6 +47,7 @@ def dpo(settings: DpoSettings) -> Objective:
     return Objective(
         loss=total if parts else None,
         reward=lambda side: settings.beta * side.ratio,
+        sorts=any(name.startswith("aot") for name in names),
         nll_weight=sum(weight for name, weight in zip(names, weights, strict=True) if name == "sft"),
     )
 

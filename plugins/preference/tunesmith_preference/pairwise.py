@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from tunesmith import Adapted, Context, Dataset, TrainResult
+from tunesmith import Adapted, Context, DataError, Dataset, TrainResult
 from tunesmith_preference.losses import Answers
 from tunesmith_preference.objectives import Objective
 from tunesmith_preference.reference import Reference, known, limit_of, reference_of
@@ -16,10 +16,12 @@ from tunesmith_preference.settings import PreferenceSettings
 from tunesmith_transformers.tokens import cache as token_cache
 from tunesmith_transformers.tokens.batching import Rows
 from tunesmith_transformers.tokens.encoding import IGNORED
-from tunesmith_transformers.tokens.pairs import Pair, check_pairs, collate_pairs
+from tunesmith_transformers.tokens.pairs import Pair, check_pairs, collate_pairs, pair_weights
 from tunesmith_transformers.training.durable import Durable
 from tunesmith_transformers.training.losses import summed, token_losses
 from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
+
+PAIR_WEIGHTS = "pair_weights"  # of a batch (B,): how much each pair counts in the loss
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Collator:
     """Examples to a batch: `input_ids`, `attention_mask`, `labels` (2B, T), chosen answers first.
 
     With `prompt_loss` the labels of the chosen rows cover their prompts, and `answers` (2B, T) is true at answers.
-    With known references, `reference` (2B,).
+    With known references, `reference` (2B,). `pair_weights` (B,).
     """
 
     pad_token_id: int
@@ -52,11 +54,12 @@ class Collator:
         sides = [example.reference for example in examples if example.reference is not None]
         if sides:
             batch["reference"] = torch.tensor(sides).T.flatten()  # (B, 2) -> (2B,)
+        batch[PAIR_WEIGHTS] = pair_weights([example.pair for example in examples])
         return batch
 
 
 class PairTrainer(MeanTrainer):
-    """Minimizes an objective on pairs.
+    """Minimizes an objective on pairs, each by its weight.
 
     Args:
         objective: what is minimized.
@@ -69,19 +72,20 @@ class PairTrainer(MeanTrainer):
         self._nll_tokens: torch.Tensor | None = None
         super().__init__(*args, **options)
 
-    def count(self, batch: Mapping[str, torch.Tensor]) -> int:
-        """Pairs in a batch."""
-        return len(batch["labels"]) // 2
+    def count(self, batch: Mapping[str, torch.Tensor]) -> float:
+        """The weights of the pairs in a batch; without weights their number."""
+        return float(_weights(batch).sum())
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
-        self._nll_tokens = sum(_nll_tokens(batch["labels"]) for batch in batch_samples)
+        self._nll_tokens = sum(_nll_tokens(batch["labels"], _weights(batch)) for batch in batch_samples)
         return super()._get_num_items_in_batch(batch_samples, device)
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """The objective's share of this micro-batch in the whole accumulated batch."""
-        inputs = dict(inputs)
+        weights = _weights(inputs)  # (B,)
+        inputs = {name: value for name, value in inputs.items() if name != PAIR_WEIGHTS}
         reference, answers = inputs.pop("reference", None), inputs.pop("answers", None)
         labels = inputs["labels"]  # (2B, T)
         if reference is None and self.reference is not None:
@@ -95,10 +99,12 @@ class PairTrainer(MeanTrainer):
         counted = num_items_in_batch is not None
         total = nll.new_zeros(())
         if self.objective.loss is not None:
-            total = total + self.objective.loss(chosen, rejected).sum() / (num_items_in_batch if counted else half)
+            values = self.objective.loss(chosen, rejected)  # (B,)
+            total = total + (weights.to(nll.device) * values).sum() / (num_items_in_batch if counted else weights.sum())
         if self.objective.nll_weight:
-            of_chosen = nll[rows < half].sum()
-            count = self._nll_tokens if counted else _nll_tokens(labels)
+            own = weights.to(nll.device)[rows[rows < half].to(nll.device)]  # of each token of the chosen half
+            of_chosen = (own * nll[rows < half]).sum()
+            count = self._nll_tokens if counted else _nll_tokens(labels, weights)
             total = total + self.objective.nll_weight * of_chosen / torch.as_tensor(count, device=nll.device)
             self.note({"nll_loss": nll[rows < half]})
         self._note(chosen, rejected)
@@ -154,10 +160,12 @@ def train(
         context,
         max_length=limit_of(models, settings),
         overlong=settings.overlong,
+        turns=settings.turns,
         columns=policy.handle.columns,
         keep=settings.token_cache,
     )
     check_pairs(pairs, tokenizer, context)
+    _check_weights(pairs, objective)
     config, _ = prepare(policy, settings, context, settings.disable_dropout)
     sides = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
     reference = reference_of(models, sides, context)
@@ -182,6 +190,28 @@ def train(
     return trainer.run()
 
 
-def _nll_tokens(labels: torch.Tensor) -> torch.Tensor:
-    """Tokens that the likelihood term is over: those of the chosen half."""
-    return (labels[: len(labels) // 2, 1:] != IGNORED).sum()
+def _weights(batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """The weight of each pair (B,)."""
+    labels = batch["labels"]
+    return batch.get(PAIR_WEIGHTS, torch.ones(len(labels) // 2, device=labels.device))
+
+
+def _nll_tokens(labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Tokens that the likelihood term is over, those of the chosen half, each by the weight of its pair."""
+    tokens = (labels[: len(labels) // 2, 1:] != IGNORED).sum(1)  # (B,)
+    return (weights.to(labels.device) * tokens).sum()
+
+
+def _check_weights(pairs: Sequence[Pair], objective: Objective) -> None:
+    """Refuse weights where a loss compares sorted values of a batch, which are no pair's own.
+
+    Raises:
+        DataError: naming the first rows.
+    """
+    weighted = [pair.row for pair in pairs if pair.weight != 1]
+    if weighted and objective.sorts:
+        raise DataError(
+            f"{len(weighted)} of {len(pairs)} rows have a weight, and loss_type aot sorts the values of a batch",
+            details=weighted[:5],
+            fix="Choose another loss_type in [trainer], or leave the weights out of the rows.",
+        )

@@ -34,8 +34,16 @@ class PreferenceSettings(TrainingSettings):
 
     learning_rate: Annotated[float, Ge(0)] = 1e-5
     """Peak learning rate; an adapter takes about 1e-5 to 1e-4, a whole model about 1e-6."""
+    turns: Literal["all", "last"] = "all"
+    """Which turns of an answer of several are compared: all of the assistant's, or the last alone. Where the chat
+    template rewrites earlier turns it is always the last, and the ledger says so."""
     disable_dropout: bool = True
     """Train without dropout, the adapter's included, so that policy and reference are compared without noise."""
+
+
+def one_or_last(settings: PreferenceSettings) -> str:
+    """`turns` as rows are encoded that have one answer, which must be one sequence."""
+    return "one" if settings.turns == "all" else settings.turns
 
 
 @dataclass(frozen=True, kw_only=True)

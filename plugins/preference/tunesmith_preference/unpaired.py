@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,14 +11,17 @@ import torch
 from tunesmith import Adapted, Context, DataError, Dataset, Ledger, TrainResult
 from tunesmith_preference import losses
 from tunesmith_preference.reference import Reference, known, limit_of, reference_of
-from tunesmith_preference.settings import KtoSettings
+from tunesmith_preference.settings import KtoSettings, one_or_last
 from tunesmith_transformers.tokens import cache as token_cache
 from tunesmith_transformers.tokens.batching import Rows, collate
-from tunesmith_transformers.tokens.encoding import Encoded, contract
+from tunesmith_transformers.tokens.contract import contract
+from tunesmith_transformers.tokens.example import Encoded, weight_of
+from tunesmith_transformers.tokens.pairs import UNEVEN
 from tunesmith_transformers.training.durable import Durable
 from tunesmith_transformers.training.losses import answer_logps
 from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
 
+OWN_WEIGHTS = "own_weights"  # of a batch (B,): how much each answer counts in the loss
 DRIFT = "drift_"  # prefix of a batch's tensors that belong to the mismatched answers
 LOSSES = {"kto": losses.kto, "apo_zero_unpaired": losses.apo_zero_unpaired}
 
@@ -31,24 +34,28 @@ class Example:
         wanted: whether it is.
         mismatched: the prompt with another row's answer, by which the drift from the reference is estimated.
         reference: the reference's log-probability of the answer, and of the mismatched one, where known.
+        weight: how much the answer counts in the loss.
     """
 
     answer: Encoded
     wanted: bool
     mismatched: Encoded | None = None
     reference: tuple[float, ...] | None = None
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Examples to a batch: what `collate` makes of the answers, `wanted` (B,), the same of the mismatched answers
-    under names that start with `DRIFT`, and `reference` and `drift_reference` (B,) where they are known."""
+    """Examples to a batch: what `collate` makes of the answers, `wanted` and `own_weights` (B,), the same of the
+    mismatched answers under names that start with `DRIFT`, and `reference` and `drift_reference` (B,) where they are
+    known."""
 
     pad_token_id: int
 
     def __call__(self, examples: Sequence[Example]) -> dict[str, torch.Tensor]:
         batch = collate([example.answer for example in examples], self.pad_token_id)
         batch["wanted"] = torch.tensor([example.wanted for example in examples])
+        batch[OWN_WEIGHTS] = torch.tensor([example.weight for example in examples], dtype=torch.float32)
         others = [example.mismatched for example in examples if example.mismatched is not None]
         if others:
             batch |= {f"{DRIFT}{name}": tensor for name, tensor in collate(others, self.pad_token_id).items()}
@@ -66,6 +73,10 @@ class UnpairedTrainer(MeanTrainer):
         self.reference = reference
         super().__init__(*args, **options)
 
+    def count(self, batch: Mapping[str, torch.Tensor]) -> float:
+        """The weights of the answers in a batch; without weights their number."""
+        return float(batch[OWN_WEIGHTS].sum()) if OWN_WEIGHTS in batch else len(batch["labels"])
+
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -73,6 +84,7 @@ class UnpairedTrainer(MeanTrainer):
         own = {name: value for name, value in inputs.items() if not name.startswith(DRIFT)}
         others = {name.removeprefix(DRIFT): value for name, value in inputs.items() if name.startswith(DRIFT)}
         wanted = own.pop("wanted")  # (B,)
+        weights_of_rows = own.pop(OWN_WEIGHTS, torch.ones(len(wanted), device=wanted.device))  # (B,)
         drift = own["labels"].new_zeros((), dtype=torch.float32)
         if others:
             reference = others.pop("reference", None)
@@ -84,7 +96,8 @@ class UnpairedTrainer(MeanTrainer):
         settings = self.settings
         weights = (settings.desirable_weight, settings.undesirable_weight)
         values = LOSSES[settings.loss_type](logps - reference, wanted, drift, settings.beta, weights)  # (B,)
-        loss = values.sum() / (len(wanted) if num_items_in_batch is None else num_items_in_batch)
+        count = weights_of_rows.sum() if num_items_in_batch is None else num_items_in_batch
+        loss = (weights_of_rows * values).sum() / count
         rewards = settings.beta * (logps.detach() - reference)
         self.note(
             {
@@ -120,11 +133,15 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
         context,
         max_length=limit,
         overlong=settings.overlong,
+        turns=one_or_last(settings),
         columns=policy.handle.columns,
         keep=settings.token_cache,
     )
     labels = {name: bool(row["label"]) for name, row in data.train}
-    encoded = without_contradictions(list(found), labels, limit, context.ledger)
+    kept = {item.row for item in found}
+    own_weights = {name: weight_of(row) for name, row in data.train if name in kept}
+    even = _even(found, own_weights, context.ledger)
+    encoded = without_contradictions(even, labels, limit, context.ledger)
     context.check_rows()
     context.facts["tokens"] = facts = contract(encoded, tokenizer)
     context.ledger.trained = len(encoded)
@@ -145,6 +162,7 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
             wanted=wanted[index],
             mismatched=others[index] if others else None,
             reference=tuple(values[index::count]) if values else None,
+            weight=own_weights[row.row],
         )
         for index, row in enumerate(encoded)
     ]
@@ -162,6 +180,17 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
         group_by_length=settings.group_by_length,
     )
     return trainer.run()
+
+
+def _even(found: Iterable[Encoded], weights: Mapping[str, float], ledger: Ledger) -> list[Encoded]:
+    """The answers whose tokens all weigh as their row does; others go to the ledger."""
+    kept = []
+    for item in found:
+        if set(item.weights) <= {0.0, weights[item.row]}:
+            kept.append(replace(item, weights=()))
+        else:
+            ledger.drop(item.row, UNEVEN)
+    return kept
 
 
 def without_contradictions(

@@ -18,7 +18,8 @@ def preview(
     A score is read at the last token of each, and that token is the one marked.
     """
     shown = []
-    for pair in encode_pairs(records, tokenizer, max_length=settings.max_length, overlong=settings.overlong):
+    found = encode_pairs(records, tokenizer, max_length=settings.max_length, overlong=settings.overlong, turns="last")
+    for pair in found:
         sides = [marked(side, tokenizer) for side in (pair.chosen, pair.rejected)]
         shown.append([(text, place == len(side)) for side in sides for place, (text, _) in enumerate(side, 1)])
     return shown

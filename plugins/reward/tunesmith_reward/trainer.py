@@ -14,20 +14,20 @@ from tunesmith_reward.settings import RewardSettings
 from tunesmith_transformers.loading.heads import check_head_trained, scores
 from tunesmith_transformers.tokens import cache as token_cache
 from tunesmith_transformers.tokens.batching import Rows
-from tunesmith_transformers.tokens.pairs import Pair, check_pairs, collate_pairs, margins
+from tunesmith_transformers.tokens.pairs import Pair, check_pairs, collate_pairs, margins, pair_weights
 from tunesmith_transformers.training.durable import Durable
 from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
 
 
 @dataclass(frozen=True)
 class Collator:
-    """Pairs to a batch: what `collate_pairs` gives, and `margin` (B,) where the loss wants it."""
+    """Pairs to a batch: what `collate_pairs` gives, `pair_weights` (B,), and `margin` (B,) where the loss wants it."""
 
     pad_token_id: int
     with_margins: bool
 
     def __call__(self, pairs: Sequence[Pair]) -> dict[str, torch.Tensor]:
-        batch = collate_pairs(pairs, self.pad_token_id)
+        batch = {**collate_pairs(pairs, self.pad_token_id), "pair_weights": pair_weights(pairs)}
         return {**batch, "margin": margins(pairs)} if self.with_margins else batch
 
 
@@ -38,8 +38,8 @@ class RewardTrainer(MeanTrainer):
         self.settings = settings
         super().__init__(*args, **options)
 
-    def count(self, batch: Mapping[str, torch.Tensor]) -> int:
-        return len(batch["labels"]) // 2
+    def count(self, batch: Mapping[str, torch.Tensor]) -> float:
+        return float(batch["pair_weights"].sum()) if "pair_weights" in batch else len(batch["labels"]) // 2
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -47,10 +47,11 @@ class RewardTrainer(MeanTrainer):
         """The micro-batch's share in the mean over the whole accumulated batch."""
         inputs = dict(inputs)
         margin, labels = inputs.pop("margin", None), inputs.pop("labels")
+        weights = inputs.pop("pair_weights", torch.ones(len(labels) // 2, device=labels.device))  # (B,)
         rewards = scores(model, inputs)  # (2B,)
         chosen, rejected = rewards.chunk(2)
         values = pair_losses(chosen, rejected, margin, self.settings)  # (B,)
-        loss = values.sum() / (len(labels) // 2 if num_items_in_batch is None else num_items_in_batch)
+        loss = (weights * values).sum() / (weights.sum() if num_items_in_batch is None else num_items_in_batch)
         self.note(
             {
                 "rewards/chosen": chosen,
@@ -98,6 +99,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: RewardSettings
         context,
         max_length=limit,
         overlong=settings.overlong,
+        turns="last",  # a score is read at the end of what serving would show it
         columns=handle.columns,
         keep=settings.token_cache,
     )

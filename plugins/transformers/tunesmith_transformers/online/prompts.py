@@ -8,7 +8,8 @@ from typing import Any
 
 from tunesmith import Context, Dataset, ModelHandle, Records
 from tunesmith_transformers.tokens.batching import EpochSampler
-from tunesmith_transformers.tokens.encoding import Unusable, column_values, encode_row, prompt_ids
+from tunesmith_transformers.tokens.encoding import column_values, encode_row, prompt_ids
+from tunesmith_transformers.tokens.example import WEIGHTLESS, Unusable, weight_of
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def encode_prompts(
     """
     prompts, left_out = usable_prompts(data.train, data.type, handle, max_new_tokens, max_length, check_row)
     for name, reason in left_out.items():
-        context.ledger.drop(name, reason)
+        context.ledger.drop(name, reason, expected=reason == WEIGHTLESS)
     context.check_rows()
     context.ledger.trained = len(prompts)
     return prompts
@@ -68,6 +69,7 @@ def usable_prompts(
     left_out: dict[str, str] = {}
     for name, row in records:
         try:
+            _check_weight(row)
             ids = prompt_ids(row, record_type, handle.tokenizer)
             if not ids:
                 raise Unusable("the prompt is empty")
@@ -79,6 +81,19 @@ def usable_prompts(
             continue
         prompts.append(Prompt(name, tuple(ids), prompt_of(row), row, column_values(row, handle.columns)))
     return prompts, left_out
+
+
+def _check_weight(row: Mapping[str, Any]) -> None:
+    """Refuse a row that weighs otherwise than the rest: what is learned from are answers, not rows.
+
+    Raises:
+        Unusable: it does.
+    """
+    weight = weight_of(row)
+    if not weight:
+        raise Unusable(WEIGHTLESS)
+    if weight != 1:
+        raise Unusable("it has a weight, and rewards alone say how much an answer counts")
 
 
 def demonstrations(

@@ -13,7 +13,9 @@ from tunesmith_transformers.evaluation.generation import end_tokens
 from tunesmith_transformers.loading.heads import scores
 from tunesmith_transformers.online.prompts import Prompt
 from tunesmith_transformers.tokens.batching import by_length, collate
-from tunesmith_transformers.tokens.encoding import Encoded, column_values, prompt_ids
+from tunesmith_transformers.tokens.encoding import column_values, encode_row, prompt_ids
+from tunesmith_transformers.tokens.example import Encoded, Unusable
+from tunesmith_transformers.tokens.rendering import extras, tokens_of
 
 
 class ModelReward:
@@ -105,10 +107,19 @@ class ModelReward:
     def _row(self, prompt: Prompt, answer: Sequence[int], text: str) -> Encoded:
         handle = self.adapted.handle
         if self.same_tokens and (self.same_template or isinstance(prompt.given, str)):
-            ids = (*prompt.ids, *answer)
+            ids = [*prompt.ids, *answer]
         else:
-            tokenizer = handle.tokenizer
-            tail = tokenizer(text, add_special_tokens=False)["input_ids"]
-            end = (tokenizer.eos_token_id,) if answer[-1] in self.ends else ()
-            ids = (*prompt_ids(prompt.source, self.record_type, tokenizer), *tail, *end)
-        return Encoded(prompt.row, ids, (False,) * len(ids), column_values(prompt.source, handle.columns))
+            ids = self._own_ids(prompt, text, ended=answer[-1] in self.ends)
+        return Encoded(prompt.row, tuple(ids), (False,) * len(ids), column_values(prompt.source, handle.columns))
+
+    def _own_ids(self, prompt: Prompt, text: str, *, ended: bool) -> list[int]:
+        """A prompt with its answer as in the reward model's own training; without an end where it did not end."""
+        tokenizer = self.adapted.handle.tokenizer
+        asked = prompt_ids(prompt.source, self.record_type, tokenizer)
+        answer: Any = text if isinstance(prompt.given, str) else [{"role": "assistant", "content": text}]
+        row = {**extras(prompt.source), "prompt": prompt.given, "completion": answer}
+        try:
+            ids = encode_row(row, "prompt-completion", tokenizer)[-1].ids
+        except Unusable:  # an answer that holds what marks turns, or nothing
+            return [*asked, *tokens_of(tokenizer, text), *([tokenizer.eos_token_id] if ended else [])]
+        return ids if ended else ids[:-1]

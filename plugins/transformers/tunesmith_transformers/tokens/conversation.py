@@ -43,12 +43,9 @@ def conversation(talk: Talk, tokenizer: Any, *, supervise: str, turns: str) -> l
     for place in places:
         if not weights[place] and not whole:  # read with the turns after it
             continue
-        try:
-            ids, start = _turn(tokenizer, talk, place)
-        except Unusable:
-            if place or len(places) == 1:
-                raise
-            continue  # a greeting, before which the template has nothing to begin with: it is read, too
+        if not place:  # a greeting, for which serving asks no model: it is read, too
+            continue
+        ids, start = _turn(tokenizer, talk, place)
         before = found[-1] if found else Tokens([], [])
         shared = _shared(before.ids, ids)
         if shared == len(before.ids) and found:
@@ -58,6 +55,8 @@ def conversation(talk: Talk, tokenizer: Any, *, supervise: str, turns: str) -> l
             held = [0.0] * min(shared, start)
         between = [1.0 if whole else 0.0] * (start - len(held))
         found.append(Tokens(ids, [*held, *between, *[weights[place]] * (len(ids) - start)]))
+    if not found:
+        raise Unusable("no message before the answer")
     check_context(tokenizer, talk, places[-1])
     if turns == "last":
         found = [_whole(found[-1], weights.values()) if whole else found[-1]]

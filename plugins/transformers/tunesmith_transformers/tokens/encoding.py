@@ -25,6 +25,8 @@ from tunesmith_transformers.tokens.example import Encoded as Encoded
 from tunesmith_transformers.tokens.example import Unusable as Unusable
 from tunesmith_transformers.tokens.rendering import check_context, rendered, talk_of, tokens_of
 
+LAST_ALONE = "the chat template rewrites earlier turns: of the answer the last turn alone is compared"
+
 
 def encode(
     records: Records,
@@ -45,7 +47,8 @@ def encode(
         overlong: what becomes of longer ones: `truncate` cuts at the end, `drop` leaves the row out, `chunk` makes
             several of it; `auto` makes chunks of text and cuts the rest.
         supervise: `answers`, or `all` for the prompts too.
-        turns: of a conversation, `all` turns of the assistant or the `last` alone.
+        turns: of a conversation, `all` turns of the assistant or the `last` alone; `one` is all of them where they are
+            one example, else the last.
         ledger: where dropped and truncated rows are written; None counts nothing.
         columns: what the model takes besides tokens (`ModelHandle.columns`).
 
@@ -97,7 +100,7 @@ class Outcome:
         if self.dropped:
             ledger.drop(self.row, self.dropped, expected=self.dropped == WEIGHTLESS)
         elif self.truncated:
-            ledger.truncate(self.row, self.truncated, tokens_cut(self.cut))
+            ledger.truncate(self.row, self.truncated, tokens_cut(self.cut) if self.cut else "")
 
 
 def tokens_cut(count: int) -> str:
@@ -123,15 +126,36 @@ def outcome(
     """
     if overlong == "auto":
         overlong = "chunk" if record_type == "text" else "truncate"
+    alone = False
     try:
-        whole = encode_row(row, record_type, tokenizer, supervise=supervise, turns=turns)
+        if turns == "one":
+            only, alone = one_sequence(row, record_type, tokenizer, supervise=supervise)
+            whole = [only]
+        else:
+            whole = encode_row(row, record_type, tokenizer, supervise=supervise, turns=turns)
         if overlong == "chunk":
             return Outcome(name, tuple(piece for tokens in whole for piece in chunks(tokens, max_length)))
         kept = all_fitted(whole, max_length, overlong)
     except Unusable as error:
         return Outcome(name, dropped=str(error))
     lost = sum(len(tokens.ids) for tokens in whole) - sum(len(tokens.ids) for tokens in kept)
-    return Outcome(name, tuple(kept), truncated=f"cut at max_length = {max_length}" if lost else "", cut=lost)
+    reason = LAST_ALONE if alone else f"cut at max_length = {max_length}" if lost else ""
+    return Outcome(name, tuple(kept), truncated=reason, cut=lost)
+
+
+def one_sequence(
+    row: Mapping[str, Any], record_type: str, tokenizer: Any, *, supervise: str = "answers", turns: str = "all"
+) -> tuple[Tokens, bool]:
+    """A row as one example, and whether its last turn had to be taken alone: where its chat template rewrites earlier
+    turns, they stand in no sequence with the last one.
+
+    Raises:
+        Unusable, DataError: as `encode_row`.
+    """
+    found = encode_row(row, record_type, tokenizer, supervise=supervise, turns=turns)
+    if len(found) == 1:
+        return found[0], False
+    return encode_row(row, record_type, tokenizer, supervise=supervise, turns="last")[0], True
 
 
 def all_fitted(examples: Sequence[Tokens], max_length: int | None, overlong: str) -> list[Tokens]:

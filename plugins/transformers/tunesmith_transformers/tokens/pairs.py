@@ -13,11 +13,11 @@ from tunesmith import Column, Context, DataError, Ledger, Measure, ModelHandle, 
 from tunesmith.stats import bootstrap_grouped
 from tunesmith_transformers.tokens.batching import collate
 from tunesmith_transformers.tokens.contract import contract
-from tunesmith_transformers.tokens.encoding import column_values, encode_row, fitted, tokens_cut
+from tunesmith_transformers.tokens.encoding import LAST_ALONE, column_values, fitted, one_sequence, tokens_cut
 from tunesmith_transformers.tokens.example import WEIGHTLESS, Encoded, Tokens, Unusable, example, weight_of
 from tunesmith_transformers.tokens.rendering import extras
 
-LAST_ALONE = "the chat template rewrites earlier turns: of the answers the last turn alone is compared"
+UNEVEN = "a message's weight is neither 0 nor 1, and an answer is compared as a whole"
 MARGIN = "margin"  # a row's column: how much better the chosen answer is, in the scores' unit
 
 
@@ -164,6 +164,11 @@ def mean_over_pairs(
     )
 
 
+def pair_weights(pairs: Sequence[Pair]) -> torch.Tensor:
+    """How much each pair counts in the loss (B,)."""
+    return torch.tensor([pair.weight for pair in pairs], dtype=torch.float32)
+
+
 def margins(pairs: Sequence[Pair]) -> torch.Tensor:
     """The margin of each pair (B,).
 
@@ -182,22 +187,22 @@ def margins(pairs: Sequence[Pair]) -> torch.Tensor:
 
 def _sides(row: Mapping[str, Any], tokenizer: Any, turns: str) -> tuple[list[Tokens], bool]:
     """The prompt with each answer, and whether their last turns had to be taken alone."""
-    found = [_examples(row, side, tokenizer, turns) for side in ("chosen", "rejected")]
-    alone = any(len(examples) > 1 for examples in found)
+    found = [_answer(row, side, tokenizer, turns) for side in ("chosen", "rejected")]
+    alone = any(last for _, last in found)
     if alone:
-        found = [_examples(row, side, tokenizer, "last") for side in ("chosen", "rejected")]
-    for (side,) in found:
+        found = [_answer(row, side, tokenizer, "last") for side in ("chosen", "rejected")]
+    for side, _ in found:
         if not set(side.weights) <= {0.0, 1.0}:
-            raise Unusable("a message's weight is neither 0 nor 1, and an answer is compared as a whole")
-    return [side for (side,) in found], alone
+            raise Unusable(UNEVEN)
+    return [side for side, _ in found], alone
 
 
-def _examples(row: Mapping[str, Any], side: str, tokenizer: Any, turns: str) -> list[Tokens]:
-    """The prompt with one answer."""
+def _answer(row: Mapping[str, Any], side: str, tokenizer: Any, turns: str) -> tuple[Tokens, bool]:
+    """The prompt with one answer, and whether its last turn had to be taken alone."""
     if not row[side]:
         raise Unusable(f"{side!r} is empty")
     whole = {**extras(row), "prompt": row["prompt"], "completion": row[side]}
-    return encode_row(whole, "prompt-completion", tokenizer, turns=turns)
+    return one_sequence(whole, "prompt-completion", tokenizer, turns=turns)
 
 
 def margin_of(row: Mapping[str, Any]) -> float | None:

@@ -27,8 +27,8 @@ class MeanTrainer(Trainer):
         self._noted: dict[str, list[torch.Tensor]] = {}
         super().__init__(*args, **options)
 
-    def count(self, batch: Mapping[str, torch.Tensor]) -> int:
-        """Items in a batch that the loss is a mean over."""
+    def count(self, batch: Mapping[str, torch.Tensor]) -> float:
+        """Items in a batch that the loss is a mean over, or the sum of their weights."""
         return len(batch["labels"])
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
