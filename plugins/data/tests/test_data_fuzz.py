@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from tunesmith import RECORD_COLUMNS, Context, Dataset, TunesmithError
 from tunesmith_data import loaders
 from tunesmith_data.formats import FORMATS, Unusable, convert
-from tunesmith_data.settings import CsvSettings, JsonlSettings, JsonSettings, ParquetSettings
+from tunesmith_data.settings import (
+    ConllSettings,
+    CsvSettings,
+    JsonlSettings,
+    JsonSettings,
+    ParquetSettings,
+    TextSettings,
+)
 
 # a busy machine is no failure
 CALM = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -22,6 +29,8 @@ LOADERS = {
     "json": (loaders.json, JsonSettings),
     "csv": (loaders.csv, CsvSettings),
     "parquet": (loaders.parquet, ParquetSettings),
+    "text": (loaders.text, TextSettings),
+    "conll": (loaders.conll, ConllSettings),
 }
 FURTHER = ["scores", "answers", "tools", "chat_template_kwargs", "weight"]  # what a canonical row may have beside
 NAMES = ["text", "prompt", "completion", "label", "messages", "conversations", "chosen", "rejected", "instruction"]
@@ -37,7 +46,9 @@ VALUES = st.recursive(
     max_leaves=12,
 )
 ROWS = st.dictionaries(KEYS, VALUES, max_size=6)
-PIECES = st.sampled_from([b'{"text": "a"}\n', b"text\n", b'"', b",", b"\r", b"\n", b"[", b"]", b"\xff", b"\0", b"PAR1"])
+PIECES = st.sampled_from(
+    [b'{"text": "a"}\n', b"text\n", b'"', b",", b"\r", b"\n", b"[", b"]", b"\xff", b"\0", b"PAR1", b"{", b"}", b"a B\n"]
+)
 
 
 def load(kind: str, content: bytes) -> tuple[Dataset, Context] | None:
@@ -63,6 +74,7 @@ def assert_adds_up(loaded: tuple[Dataset, Context] | None) -> None:
 @given(content=st.one_of(st.binary(max_size=80), st.lists(PIECES, max_size=12).map(b"".join)))
 @example(content=b"\x1f\x8b")
 @example(content=b"PAR1PAR1")
+@example(content=b"\x1c")
 def test_any_bytes(kind: str, content: bytes) -> None:
     assert_adds_up(load(kind, content))
 

@@ -15,7 +15,7 @@ from tunesmith.recipe import Recipe, check_settings
 from tunesmith_data import hub
 from tunesmith_data.settings import HubSettings
 
-NAMES = ["jsonl", "json", "csv", "parquet", "hub", "docstrings", "mix"]
+NAMES = ["jsonl", "json", "csv", "parquet", "text", "conll", "hub", "docstrings", "mix"]
 README = Path(__file__).parents[1] / "README.md"
 
 
@@ -60,6 +60,8 @@ print(sorted(heavy))
         ("jsonl", {"path": "a.jsonl", "columns": {"prompt": "question"}, "validation": 0.1, "limit": 5}),
         ("json", {"path": "a.json", "field": "rows", "keep": ["task"], "format": "prompt"}),
         ("csv", {"path": "a.csv", "delimiter": ";", "validation_path": "b.csv"}),
+        ("text", {"path": "texts", "row": "paragraph", "limit": 5, "duplicates": "keep"}),
+        ("conll", {"path": "a.conll", "word": 2, "tag": 4, "separator": "\t", "comment": "#", "label_names": ["O"]}),
         ("hub", {"path": "openai/gsm8k", "name": "main", "revision": "main", "validation_split": "test"}),
         ("docstrings", {"package": "stdlib", "max_source_chars": 600, "system": "Be brief."}),
     ],
@@ -150,5 +152,8 @@ def test_the_plugin_passes_the_kit(check_plugin):
     file = {"path": "rows.jsonl"}
     check_plugin(
         tunesmith_data,
-        examples={"jsonl": file, "json": file, "csv": file, "parquet": file, "hub": {"path": "owner/name"}},
+        examples={
+            **dict.fromkeys(("jsonl", "json", "csv", "parquet", "text", "conll"), file),
+            "hub": {"path": "owner/name"},
+        },
     )

@@ -1,6 +1,9 @@
 """JSON documents, CSV and Parquet: reading them, and what becomes of broken ones."""
 
 import gzip
+import json
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -71,11 +74,13 @@ def test_json_bad_rows(tmp_path: Path) -> None:
     [
         (b'[{"text": "a"},\n{"text": "b"', "bad JSON: Expecting", ":2"),
         (b'{"text": "a"}\n{"text": "b"}', "bad JSON: Extra data", ":2"),
+        (b'{\n"text": "a"\n}\n{"text": ', "bad JSON: Expecting value", ":4"),
         (b'[\n{"text": "\xe9"}]', "not UTF-8", ":2"),
         (b'{"rows": []}', "no array of rows: the file is an object; its keys are: rows", "rows.json"),
         (b'"hello"', "no array of rows: the file is text", "rows.json"),
         (b" \n ", "holds only blanks", "rows.json"),
         (b"[]", "the data has no rows", "rows.json"),
+        (b'{"rows": [{"text": "a"}], "version": 1}', "no array of rows", "rows.json"),
         (b"[" * 200_000, "bad JSON: ", "rows.json"),
         (gzip.compress(b'[{"text": "a"}]', mtime=0)[:-6], "the gzip file is damaged", "rows.json"),
     ],
@@ -84,6 +89,14 @@ def test_json_file_that_cannot_be_used(tmp_path: Path, content: bytes, message: 
     with pytest.raises(DataError, match=message) as error:
         load_json(tmp_path, content)
     assert (error.value.where or "").endswith(place)
+
+
+def test_json_names_the_key_that_holds_the_rows(tmp_path: Path) -> None:
+    content = b'{"version": [1, 2], "examples": [{"text": "a"}]}'
+    with pytest.raises(DataError) as error:
+        load_json(tmp_path, content)
+    assert error.value.fix == 'Name the key that holds the array: field = "examples".'
+    assert len(load_json(tmp_path, content, field="examples")[0].train) == 1
 
 
 @pytest.mark.parametrize(
@@ -177,6 +190,59 @@ def test_parquet_text_that_is_not_utf8_costs_its_row(tmp_path: Path) -> None:
     dataset, context = load_parquet(tmp_path, {"text": broken})
     assert dataset.train.ids == ["rows.parquet:1", "rows.parquet:3"]
     assert fates(context) == [("rows.parquet:2", "not UTF-8")]
+
+
+def test_parquet_with_a_column_twice(tmp_path: Path) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    made = pyarrow.Table.from_arrays([pyarrow.array(["a"]), pyarrow.array(["b"])], names=["text", "text"])
+    parquet.write_table(made, tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="names a column twice: 'text'") as error:
+        loaders.parquet(ParquetSettings(path=Path("rows.parquet")), Context(folder=tmp_path))
+    assert error.value.fix
+
+
+KEPT = {
+    "day": ([date(2026, 3, 1)], "2026-03-01"),
+    "moment": ([datetime(2026, 3, 1, 12, 30, tzinfo=UTC)], "2026-03-01T12:30:00+00:00"),
+    "clock": ([time(9, 5)], "09:05:00"),
+    "lasts": ([timedelta(hours=1, seconds=1.5)], 3601.5),
+    "whole": ([Decimal("12.00")], 12),
+    "price": ([Decimal("12.50")], 12.5),
+    "exact": ([Decimal("0.1234567890123456789012")], "0.1234567890123456789012"),
+    "bytes": ([b"caf\xc3\xa9"], "caf\u00e9"),
+    "struct": ([{"since": date(2026, 3, 1), "parts": [Decimal("1.5")]}], {"since": "2026-03-01", "parts": [1.5]}),
+}
+
+
+@pytest.mark.parametrize("column", KEPT)
+def test_parquet_values_that_json_does_not_know(tmp_path: Path, column: str) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    written, read = KEPT[column]
+    parquet.write_table(pyarrow.table({"text": ["a"], column: written}), tmp_path / "rows.parquet")
+    settings = ParquetSettings(path=Path("rows.parquet"), keep=(column,))
+    dataset = loaders.parquet(settings, Context(folder=tmp_path))
+    assert dataset.train.rows == [{"text": "a", column: read}]
+    assert json.loads(json.dumps(dataset.train.rows)) == dataset.train.rows
+
+
+def test_parquet_as_text_and_labels(tmp_path: Path) -> None:
+    columns = {"text": [b"a", b"\xff"], "label": [Decimal("1.50"), Decimal("2.50")]}
+    dataset, context = load_parquet(tmp_path, columns)
+    assert dataset.train.rows == [{"text": "a", "label": 1.5}]
+    assert fates(context) == [("rows.parquet:2", "'text' is of type bytes, not text")]
+
+
+def test_parquet_time_that_python_cannot_say_costs_its_row(tmp_path: Path) -> None:
+    import pyarrow
+
+    far = pyarrow.array([0, 10**15, 1], pyarrow.int64()).cast(pyarrow.timestamp("s"))
+    dataset, context = load_parquet(tmp_path, {"text": ["a", "b", "c"], "at": far})
+    assert dataset.train.ids == ["rows.parquet:1", "rows.parquet:3"]
+    assert fates(context) == [("rows.parquet:2", "'at' holds a time out of range")]
 
 
 def test_parquet_cut_or_foreign_is_found_at_plan_time(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from tunesmith import Loader, Step, hookimpl
 from tunesmith_data.settings import (
+    ConllSettings,
     CsvSettings,
     DocstringsSettings,
     HubSettings,
@@ -11,6 +12,7 @@ from tunesmith_data.settings import (
     JsonSettings,
     MixSettings,
     ParquetSettings,
+    TextSettings,
 )
 from tunesmith_data.steps.settings import (
     AugmentSettings,
@@ -38,7 +40,7 @@ def tunesmith_loaders() -> Iterator[Loader]:
     )
     yield Loader(
         name="json",
-        summary="JSON: an array of objects, or an object that holds one, plain or gzip",
+        summary="JSON: an array of objects, an object that holds one, or one object a file, plain or gzip",
         factory="tunesmith_data.loaders:json",
         settings=JsonSettings,
         check="tunesmith_data.checks:json",
@@ -57,6 +59,20 @@ def tunesmith_loaders() -> Iterator[Loader]:
         settings=ParquetSettings,
         requires=("pyarrow",),
         check="tunesmith_data.checks:parquet",
+    )
+    yield Loader(
+        name="text",
+        summary="Plain text: a row a line, a paragraph or a file",
+        factory="tunesmith_data.loaders:text",
+        settings=TextSettings,
+        check="tunesmith_data.checks:text",
+    )
+    yield Loader(
+        name="conll",
+        summary="Words with tags in columns, a word a line (CoNLL)",
+        factory="tunesmith_data.loaders:conll",
+        settings=ConllSettings,
+        check="tunesmith_data.checks:conll",
     )
     yield Loader(
         name="hub",

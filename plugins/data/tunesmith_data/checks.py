@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from tunesmith import RecipeError
+from tunesmith import DataError, RecipeError
 from tunesmith.errors import nearest
-from tunesmith_data import files
+from tunesmith_data import files, json_rows, plain, readers
 from tunesmith_data.formats import FORMATS
 from tunesmith_data.settings import (
+    ConllSettings,
     CsvSettings,
     FileSettings,
     HubSettings,
@@ -17,6 +18,7 @@ from tunesmith_data.settings import (
     JsonSettings,
     ParquetSettings,
     RowSettings,
+    TextSettings,
 )
 
 #: The columns that `columns` may name on its left side.
@@ -30,7 +32,7 @@ def jsonl(settings: JsonlSettings, folder: Path) -> None:
 
 def json(settings: JsonSettings, folder: Path) -> None:
     """Raises DataError or RecipeError for what is wrong before any row is read."""
-    _files(settings, folder, files.examine_text)
+    _files(settings, folder, _one_or_several(json_rows.JSON_ENDINGS))
 
 
 def csv(settings: CsvSettings, folder: Path) -> None:
@@ -38,6 +40,27 @@ def csv(settings: CsvSettings, folder: Path) -> None:
     if settings.delimiter in ('"', "\n", "\r"):
         raise RecipeError(f"delimiter = {settings.delimiter!r} cannot separate fields")
     _files(settings, folder, files.examine_text)
+    for value in (settings.path, settings.validation_path):
+        if value is not None:
+            _check_table(folder / value.expanduser(), settings)
+
+
+def text(settings: TextSettings, folder: Path) -> None:
+    """Raises DataError or RecipeError for what is wrong before any row is read."""
+    _files(settings, folder, _one_or_several(plain.TEXT_ENDINGS))
+
+
+def conll(settings: ConllSettings, folder: Path) -> None:
+    """Raises DataError or RecipeError for what is wrong before a sentence is read."""
+    if settings.word == settings.tag:
+        raise RecipeError(f"`word` and `tag` both are column {settings.word}", fix="Name two columns.")
+    _files(settings, folder, files.examine_text)
+    for value in (settings.path, settings.validation_path):
+        if value is not None:
+            path = folder / value.expanduser()
+            first = plain.first_columns(path, settings.separator, settings.comment)
+            if first is not None:
+                plain.check_columns(path, *first, settings.word, settings.tag)
 
 
 def parquet(settings: ParquetSettings, folder: Path) -> None:
@@ -47,19 +70,49 @@ def parquet(settings: ParquetSettings, folder: Path) -> None:
 
 def hub(settings: HubSettings, folder: Path) -> None:
     """Raises RecipeError for what is wrong before anything is fetched."""
-    _rows(settings, settings.validation_split, "validation_split")
+    _columns(settings)
+    _sides(settings.validation, settings.validation_split, "validation_split")
 
 
-def _files(settings: FileSettings, folder: Path, examine: Callable[[Path, str], None]) -> None:
-    _rows(settings, settings.validation_path, "validation_path")
+def _check_table(path: Path, settings: CsvSettings) -> None:
+    """Refuse text that is no table: a file whose name is that of text and whose first line names no column.
+
+    Raises:
+        DataError: with the loader that reads it.
+    """
+    if not path.name.lower().endswith(plain.TEXT_ENDINGS):
+        return
+    header = readers.read_header(path, settings.delimiter)
+    if header and not {*CANONICAL, *settings.columns.values(), *settings.keep} & set(header):
+        raise DataError(
+            f"the first line names no column that a format has: {', '.join(map(repr, header[:10]))}",
+            where=f"{path}:1",
+            fix='Plain text is read by use = "text", a row a line, a paragraph or a file, and words with tags by '
+            'use = "conll". A table names its columns in the first line; `columns` maps them.',
+        )
+
+
+def _one_or_several(endings: tuple[str, ...]) -> Callable[[Path, str], None]:
+    return lambda path, option: files.examine_several(path, option, endings)
+
+
+def _files(
+    settings: FileSettings | TextSettings | ConllSettings, folder: Path, examine: Callable[[Path, str], None]
+) -> None:
+    if isinstance(settings, FileSettings):
+        _columns(settings)
+    _sides(settings.validation, settings.validation_path, "validation_path")
     for option, value in (("path", settings.path), ("validation_path", settings.validation_path)):
         if value is not None:
             examine(folder / value.expanduser(), option)
 
 
-def _rows(settings: RowSettings, own: object, option: str) -> None:
-    if own is not None and settings.validation:
+def _sides(share: float, own: object, option: str) -> None:
+    if own is not None and share:
         raise RecipeError(f"`validation` and `{option}` exclude each other", fix="Leave one of them out.")
+
+
+def _columns(settings: RowSettings) -> None:
     for canonical in settings.columns:
         if canonical not in CANONICAL and canonical not in settings.keep:
             near = nearest(canonical, CANONICAL)

@@ -50,7 +50,8 @@ def collect(
             "no row can be read" if context.ledger.rows_in else "the data has no rows",
             where=source,
             details=context.ledger.examples()[:10],
-            fix="Mend the rows, or name the loader that fits the file.",
+            fix='Mend the rows, or name the loader that fits the file: "jsonl", "json", "csv", "parquet", "text" for '
+            'plain text, "conll" for words with tags.',
         )
     name = _format(source, training, settings)
     waiting = _Waiting(name, settings, context)

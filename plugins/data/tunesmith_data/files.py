@@ -61,6 +61,53 @@ def examine_text(path: Path, setting: str) -> None:
             raise DataError(f"this is {what}", where=str(path), fix=fix)
 
 
+def examine_several(path: Path, setting: str, endings: tuple[str, ...]) -> None:
+    """`examine_text` for a file; for a folder or a pattern, that it has files and none of them is plainly no text.
+
+    Raises:
+        DataError: what is wrong.
+    """
+    if not _is_many(path):
+        examine_text(path, setting)
+        return
+    for _, file in several(path, endings):
+        if file.stat().st_size:
+            examine_text(file, setting)
+
+
+def several(path: Path, endings: tuple[str, ...]) -> list[tuple[str, Path]]:
+    """The files that a path names, with the name of each in the ledger.
+
+    Args:
+        path: a file; a folder, for the files at any depth of it that end with one of `endings`; or a pattern such as
+            `texts/*.txt` for files of a folder.
+        endings: in lower case, with their dots.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    if not _is_many(path):
+        return [(path.name, path)]
+    base = path if path.is_dir() else path.parent
+    found = base.rglob("*") if path.is_dir() else base.glob(path.name)
+    visible = (file for file in found if not any(part.startswith(".") for part in file.relative_to(base).parts))
+    chosen = [file for file in visible if file.is_file()]
+    if path.is_dir():
+        chosen = [file for file in chosen if file.name.lower().endswith(endings)]
+    if not chosen:
+        what = f"no file that ends with {' or '.join(endings)}" if path.is_dir() else "no file of this pattern"
+        raise DataError(
+            f"there is {what}",
+            where=str(path),
+            fix="Name a file, a folder that has such files, or a pattern such as folder/*.txt.",
+        )
+    return [(f"{base.name}/{file.relative_to(base).as_posix()}", file) for file in sorted(chosen)]
+
+
+def _is_many(path: Path) -> bool:
+    return path.is_dir() or (any(mark in path.name for mark in "*?[") and not path.exists())
+
+
 def examine_parquet(path: Path, setting: str) -> None:
     """`examine`, and refuse a file that does not begin and end as Parquet does.
 

@@ -24,11 +24,34 @@ class Raw:
     reason: str = ""
 
 
+#: The column of a row that is nothing but a conversation.
+BARE = "conversation"
+#: Keys that make an object a turn, or a question with its answer.
+TURN_KEYS = ({"role"}, {"from"}, {"human", "assistant"}, {"input", "output"})
+
+
 def checked(name: str, value: Any) -> Raw:
-    """A row when `value` is an object, else the reason."""
+    """A row when `value` is an object or a bare conversation, else the reason."""
     if isinstance(value, dict):
         return Raw(name, value)
+    if bare(value):
+        return Raw(name, {BARE: value})
     return Raw(name, None, f"the row is {kind(value)}, not an object")
+
+
+def bare(value: Any) -> bool:
+    """Whether a list is a conversation by itself: of messages, or of questions with their answers."""
+    return isinstance(value, list) and bool(value) and (turn(value[0]) or pair(value[0]))
+
+
+def turn(value: Any) -> bool:
+    """Whether an object is a message, or a question with its answer."""
+    return isinstance(value, dict) and any(keys <= value.keys() for keys in TURN_KEYS)
+
+
+def pair(value: Any) -> bool:
+    """Whether a list is a question with its answer."""
+    return isinstance(value, (list, tuple)) and len(value) == 2 and all(isinstance(side, str) for side in value)
 
 
 def kind(value: Any) -> str:

@@ -102,10 +102,10 @@ class JsonlSettings(FileSettings):
 
 @dataclass(frozen=True, kw_only=True)
 class JsonSettings(FileSettings):
-    """Settings of `json`."""
+    """Settings of `json`. `path` may name a folder of .json files too, or a pattern such as "rows/*.json"."""
 
     field: str = "data"
-    """The key that holds the array of rows when the file is one object."""
+    """The key that holds the array of rows when the file is one object; without it, the object is a row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +119,45 @@ class CsvSettings(FileSettings):
 @dataclass(frozen=True, kw_only=True)
 class ParquetSettings(FileSettings):
     """Settings of `parquet`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextSettings(SplitSettings):
+    """Settings of `text`."""
+
+    path: Path
+    """A text file, a folder of .txt, .text and .md files, or a pattern such as "texts/*.txt"; plain or gzip, UTF-8."""
+    validation_path: Path | None = None
+    """Files of their own for the held-out rows, instead of `validation`. A row that is also in the training data is
+    dropped from it."""
+    row: Literal["line", "paragraph", "file"] = "line"
+    """What a row is: each line that is not blank, lines up to the next blank one, or a whole file."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """What to do with a row whose content appeared before. Kept duplicates stay on one side of the split."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConllSettings(SplitSettings):
+    """Settings of `conll`."""
+
+    path: Path
+    """The file, relative to the recipe's folder: a word a line, and a blank line between sentences."""
+    validation_path: Path | None = None
+    """A file of its own for the held-out rows, instead of `validation`. A row that is also in the training data is
+    dropped from it."""
+    word: Annotated[int, Ge(1)] = 1
+    """The column of the words, counted from 1."""
+    tag: Annotated[int, Ge(1)] | None = None
+    """The column of the tags, counted from 1; None takes the last one."""
+    separator: Annotated[str, MinLen(1)] | None = None
+    """What stands between columns, such as a tab; None takes any blanks."""
+    comment: Annotated[str, MinLen(1)] | None = None
+    """What lines begin with that are left out, such as "#"; None leaves none out, since a word may be written so."""
+    label_names: tuple[str, ...] = ()
+    """Names of the tags, in the order in which a model shall have them. A whole number in the file is then a place
+    among them, counted from 0, and a sentence with another tag is dropped. Empty: the tags are what the file says."""
+    duplicates: Literal["drop", "keep"] = "drop"
+    """What to do with a row whose content appeared before. Kept duplicates stay on one side of the split."""
 
 
 @dataclass(frozen=True, kw_only=True)
