@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 
 import pytest
 import torch
@@ -137,6 +138,29 @@ def test_the_loss_equals_trl_s(reward, tmp_path, scale, center):
     with torch.no_grad():
         own = mine.compute_loss(reward.model, Collator(258, scale > 0)(pairs)).item()
         assert own == pytest.approx(theirs.compute_loss(reward.model, batch).item(), abs=1e-5)
+
+
+def test_pairs_count_by_their_weight(reward, tmp_path):
+    from transformers import TrainingArguments
+
+    rows = [{**row, "weight": weight} for row, weight in zip(ROWS[:3], (0.5, 1, 3.0), strict=True)]
+    pairs = encode_pairs(records(rows), reward.handle.tokenizer)
+    options = {"output_dir": str(tmp_path), "use_cpu": True, "report_to": []}
+    mine = RewardTrainer(model=reward.model, args=TrainingArguments(**options), settings=RewardSettings())
+    batch = Collator(258, False)(pairs)
+    reward.model.eval()
+    with torch.no_grad():
+        ahead = []
+        for pair in pairs:
+            sides = (torch.tensor([side.ids]) for side in (pair.chosen, pair.rejected))
+            won, lost = (scores(reward.model, {"input_ids": ids, "attention_mask": ids * 0 + 1}) for ids in sides)
+            ahead.append(float(won - lost))
+        own = float(mine.compute_loss(reward.model, batch))
+        half = float(mine.compute_loss(reward.model, batch, num_items_in_batch=2 * mine.count(batch)))
+    losses = [math.log1p(math.exp(-value)) for value in ahead]
+    wanted = (0.5 * losses[0] + losses[1] + 3 * losses[2]) / 4.5
+    assert own == pytest.approx(wanted, rel=1e-5)
+    assert half == pytest.approx(wanted / 2, rel=1e-5)
 
 
 def test_the_score_is_read_at_the_last_token_even_where_the_end_token_pads(reward):
