@@ -244,7 +244,7 @@ def test_rows_that_teach_no_end(house: Any) -> None:
 
 
 def test_a_loss_that_is_no_number(house: Any) -> None:
-    house.recipe({"trainer.learning_rate": 1e30, "trainer.max_steps": 6, "trainer.arguments": {"max_grad_norm": 0.0}})
+    house.recipe({"trainer.learning_rate": 1e30, "trainer.max_steps": 6, "trainer.max_grad_norm": 0.0})
     house.refused(NUMERICAL, "at step", "stopped before the update", "last good checkpoint")
 
 

@@ -90,7 +90,8 @@ def test_a_secret_on_the_command_line_is_refused_and_not_repeated(house: Any) ->
 
 def test_tokens_of_text_are_no_secrets(house: Any) -> None:
     house.recipe({"trainer.arguments": {"eos_token": "<|im_end|>"}})
-    assert house.call("plan", "recipe.toml").code == 0
+    told = house.refused(RECIPE, "eos_token in [trainer.arguments] has no effect here", before_the_run=True)
+    assert "secret" not in told
 
 
 @pytest.mark.parametrize("debug", [False, True])

@@ -18,6 +18,7 @@ class TunesmithError(Exception):
         where: `file:line`, a row, a setting: the place to look at.
         fix: what to do about it.
         details: further lines (the first broken rows, the choices that exist, ...).
+        setting: raised by a component's check: the key in its table that is meant, whose line is then the place.
     """
 
     exit_code = 1
@@ -29,12 +30,14 @@ class TunesmithError(Exception):
         where: str | None = None,
         fix: str | None = None,
         details: Sequence[str] = (),
+        setting: Sequence[str] = (),
     ) -> None:
         super().__init__(what)
         self.what = what
         self.where = where
         self.fix = fix
         self.details = tuple(details)
+        self.setting = tuple(setting)
 
     def __str__(self) -> str:
         lines = [f"{self.where}: {self.what}" if self.where else self.what]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +17,16 @@ from tunesmith.spec import Model, Role, Settings, Trainer
 from tunesmith.static import dataclass_fields
 
 
-def notes_of(entry: Entry, settings: Settings, folder: Path, known: Mapping[str, Any], where: str) -> tuple[str, ...]:
+def notes_of(
+    entry: Entry, settings: Settings, folder: Path, known: Mapping[str, Any], where: Callable[..., str]
+) -> tuple[str, ...]:
     """Call a component's own check, if it has one, and return the sentences that it gives back.
 
     Args:
         folder: the recipe's folder.
         known: what else is known of the recipe, by name (`device`, `evaluators`, `sources`); each is handed to a check
             that has a parameter of that name.
-        where: the place of the component in the recipe, for an error that names none.
+        where: the place in the recipe of a key of the component's table, or of the table; for an error that names none.
 
     Raises:
         TunesmithError: what the check found.
@@ -40,7 +42,7 @@ def notes_of(entry: Entry, settings: Settings, folder: Path, known: Mapping[str,
             # a generator runs here
             notes = tuple(found) if isinstance(found, Iterable) and not isinstance(found, str) else (found,)
     except TunesmithError as error:
-        error.where = error.where or where
+        error.where = error.where or where(*error.setting)
         raise
     if found is None:
         return ()
@@ -48,7 +50,7 @@ def notes_of(entry: Entry, settings: Settings, folder: Path, known: Mapping[str,
         raise PluginError(
             f"the check of {entry.component.kind} {entry.component.name!r} of {entry.plugin.distribution} "
             f"{entry.plugin.version} returned {found!r}; the contract says sentences, or None",
-            where=where,
+            where=where(),
             fix="This is a defect of that plugin: `tunesmith plugins check NAME` shows more.",
         )
     return notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from tunesmith.bases import apart
@@ -281,7 +282,7 @@ class Planner:
             )
         settings = check_settings(entry.component.settings, table, self.recipe, path)
         known = {"device": self.device, "evaluators": self.evaluators, "sources": sources}
-        notes = notes_of(entry, settings, self.recipe.folder, known, self.recipe.where(*path))
+        notes = notes_of(entry, settings, self.recipe.folder, known, partial(self.recipe.where, *path))
         notes += (self.recipe.left_out[path],) if path in self.recipe.left_out else ()
         return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings, notes)
 

@@ -43,8 +43,10 @@ SPREAD_ROWS = 24  # of them, at least
 #: What is set for a rehearsal, of the settings that a trainer has.
 SETTINGS = {
     "save_steps": 1_000_000,
+    "saves_per_epoch": None,
     "logging_steps": 1,
     "eval_steps": None,
+    "evals_per_epoch": None,
     "eval_use": (),
     "load_best_model_at_end": False,
     "early_stopping_patience": None,

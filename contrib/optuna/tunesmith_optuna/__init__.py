@@ -19,7 +19,7 @@ class OptunaSettings(Settings):
     """Trials that are drawn at random before tpe learns from them, and before any trial is given up."""
     pruner: Literal["median", "halving", "none"] = "median"
     """When a trial is given up: median where it is behind the median of the others at that step, halving by successive
-    halving, none never. It needs `eval_steps` in [trainer]."""
+    halving, none never. It needs `eval_steps` or `evals_per_epoch` in [trainer]."""
     warmup_steps: Annotated[int, Ge(0)] = 0
     """Training steps before which no trial is given up."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tunesmith import RecipeError
@@ -10,7 +10,7 @@ from tunesmith_preference.settings import DpoSettings
 from tunesmith_transformers.training import optimizers
 
 
-def dpo(settings: DpoSettings, folder: Path, device: str, evaluators: Sequence[str]) -> list[str]:
+def dpo(settings: DpoSettings, folder: Path, device: str, evaluators: Sequence[str]) -> Iterator[str]:
     """What the optimizer will be, and what can be measured between steps.
 
     Raises:
@@ -28,4 +28,4 @@ def dpo(settings: DpoSettings, folder: Path, device: str, evaluators: Sequence[s
             'loss_type = "exo_pair" takes the logarithm of label_smoothing, which is 0',
             fix="Set label_smoothing = 0.001 in [trainer].",
         )
-    return optimizers.check(settings, folder, device, evaluators)
+    yield from optimizers.check(settings, folder, device, evaluators)

@@ -102,5 +102,6 @@ def test_an_observer_can_stop_a_run_by_what_was_measured(house):
 
 
 def test_transformers_own_arguments_for_it_are_refused(house):
-    with pytest.raises(RecipeError, match="eval_strategy has no effect here"):
+    with pytest.raises(RecipeError, match="eval_strategy in .* has no effect here") as error:
         house.run("trainer.arguments.eval_strategy=steps")
+    assert error.value.fix == "Set eval_steps in [trainer]."

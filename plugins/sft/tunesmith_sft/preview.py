@@ -17,6 +17,7 @@ def preview(records: Records, record_type: str, settings: SftSettings, tokenizer
         tokenizer,
         max_length=settings.max_length,
         overlong=settings.overlong,
+        supervise=settings.supervise,
         turns=settings.turns,
     )
     return [marked(row, tokenizer) for row in encoded]

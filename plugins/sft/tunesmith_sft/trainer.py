@@ -11,6 +11,7 @@ from trl import SFTConfig, SFTTrainer
 
 from tunesmith import Adapted, Context, Dataset, RecipeError, TrainResult
 from tunesmith_sft import SftSettings
+from tunesmith_sft.objective import loss_of
 from tunesmith_sft.packing import PackCollator, check_apart, joined, packs
 from tunesmith_sft.weighted import WeightedCollator
 from tunesmith_transformers.tokens import cache as token_cache
@@ -20,6 +21,7 @@ from tunesmith_transformers.tokens.rows_file import TokenRows
 from tunesmith_transformers.training import arguments
 from tunesmith_transformers.training.durable import Durable
 from tunesmith_transformers.training.losses import split_weights, token_losses, total_weight
+from tunesmith_transformers.training.neftune import noisy_embeddings
 
 
 class SupervisedPositions(SFTTrainer):
@@ -29,7 +31,8 @@ class SupervisedPositions(SFTTrainer):
     out adapters on the head and adapters that are not PEFT's. The model's own forward is put back.
     """
 
-    def __init__(self, model: Any, **options: Any) -> None:
+    def __init__(self, model: Any, settings: SftSettings, **options: Any) -> None:
+        self.settings = settings
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
         super().__init__(model=model, **options)
         vars(inner).pop("forward", None)
@@ -41,9 +44,10 @@ class SupervisedPositions(SFTTrainer):
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """Mean negative log-likelihood over the supervised tokens of the whole accumulated batch, by their weights."""
+        """Mean loss over the supervised tokens of the whole accumulated batch, by their weights."""
         inputs, weights = split_weights(inputs)  # (N,)
-        losses, _ = token_losses(model, inputs)  # (N,)
+        with noisy_embeddings(model, inputs, self.settings.neftune_noise_alpha):
+            losses, _ = token_losses(model, inputs, loss_of(self.settings))  # (N,)
         count = num_items_in_batch if num_items_in_batch is not None else weights.sum()
         loss = (weights.to(losses.device) * losses).sum() / torch.as_tensor(count, device=losses.device)
         return (loss, {"loss": loss}) if return_outputs else loss
@@ -74,6 +78,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
         context,
         max_length=limit,
         overlong=settings.overlong,
+        supervise=settings.supervise,
         turns=settings.turns,
         columns=handle.columns,
         keep=settings.token_cache,
@@ -114,6 +119,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
         processing_class=handle.tokenizer,
         adapted=adapted,
         context=context,
+        settings=settings,
         evaluation=settings,
         group_by_length=settings.group_by_length,
         **more,

@@ -11,7 +11,7 @@ import math
 import random
 
 from tunesmith.estimate import Batch, Lengths, Sizes, Trained, Work
-from tunesmith_transformers.training.optimizers import PAGED, wanted
+from tunesmith_transformers.training.optimizers import PAGED
 from tunesmith_transformers.training.settings import TrainingSettings
 
 POOL = 50  # batches among which rows are sorted by length (`EpochSampler`)
@@ -116,7 +116,7 @@ def steps_of(settings: TrainingSettings, rows: int) -> int:
 
 def optimizer_bytes(settings: TrainingSettings) -> float:
     """Bytes of state a trained parameter."""
-    name = wanted(settings)
+    name = settings.optim
     name = PAGED.get(name, name)
     return next((held for sign, held in STATE if sign in name), 8.0)
 

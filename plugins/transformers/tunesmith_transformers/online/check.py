@@ -35,7 +35,8 @@ def check(settings: OnlineSettings, folder: Path, device: str, evaluators: Seque
     """
     check_scores(settings, folder)
     best.check(settings, evaluators, own=("reward",))
-    yield from optimizers.check(shared(settings), folder, device)
+    best.check_saving(settings)
+    yield from optimizers.check_optimizer(shared(settings), device)
 
 
 def check_scores(settings: ScoreSettings, folder: Path) -> None:
@@ -59,6 +60,9 @@ def shared(settings: OnlineSettings) -> TrainingSettings:
         weight_decay=settings.weight_decay,
         optim=settings.optim,
         optim_unavailable=settings.optim_unavailable,
+        lr_scheduler_type=settings.lr_scheduler_type,
+        min_learning_rate=settings.min_learning_rate,
+        warmup_steps=settings.warmup_steps,
     )
 
 

@@ -18,8 +18,9 @@ from tunesmith_transformers.online.prompts import Order, Prompt
 from tunesmith_transformers.online.rewards import Rewards, Scores
 from tunesmith_transformers.online.settings import OnlineSettings
 from tunesmith_transformers.online.updates import Updater
-from tunesmith_transformers.training.best_checkpoint import Best
+from tunesmith_transformers.training.best_checkpoint import Best, falls_on
 
+SAVE_STEPS = 10  # between checkpoints, where the recipe does not say
 UNENDED = 0.5  # share of answers without an end from which the console says so
 
 Micro = TypeVar("Micro")
@@ -114,6 +115,7 @@ class Loop(ABC, Generic[Micro]):
         settings, context = self._settings, self.context
         begun = time.monotonic()
         total = settings.max_steps or math.ceil(settings.epochs * len(prompts) / settings.batch_size)
+        self.best.steps_per_epoch = len(prompts) / settings.batch_size
         updater = self.updater(total)
         checkpoints = Checkpoints(
             context, self.parts(), updater.optimizer, updater.scheduler, settings.save_total_limit
@@ -163,7 +165,7 @@ class Loop(ABC, Generic[Micro]):
             self.rewards.append(float(scores.total.mean()))
             context.reporter.progress(step, total, metrics)
             better = self._measure(step, total)
-            if better or context.stop or step == total or step % settings.save_steps == 0:
+            if better or context.stop or step == total or self._saves(step):
                 checkpoints.save(step, self._progress(metrics), self.best.pinned(checkpoints.folder))
             if context.stop and step < total and self.best.ended is None:
                 stopped = context.stop.signal_number
@@ -178,6 +180,13 @@ class Loop(ABC, Generic[Micro]):
         return TrainResult(
             steps=step, total_steps=total, metrics=metrics, seconds=seconds, tokens=self.tokens, stopped=stopped
         )
+
+    def _saves(self, step: int) -> bool:
+        """Whether a checkpoint is due after `step`."""
+        settings = self._settings
+        if settings.saves_per_epoch is not None:
+            return falls_on(step, settings.saves_per_epoch, self.best.steps_per_epoch)
+        return step % (settings.save_steps or SAVE_STEPS) == 0
 
     def _measure(self, step: int, total: int) -> bool:
         """Measure after `step` where that is due; whether it is the best so far.

@@ -12,7 +12,7 @@ from transformers import Trainer, TrainingArguments, get_scheduler
 from tunesmith import Adapted, Context
 from tunesmith_transformers.online.check import shared
 from tunesmith_transformers.online.settings import OnlineSettings
-from tunesmith_transformers.training import arguments
+from tunesmith_transformers.training import arguments, schedules
 
 
 class Trained(NamedTuple):
@@ -33,19 +33,19 @@ def make(parts: Sequence[Trained], total_steps: int, settings: OnlineSettings, c
     Raises:
         RecipeError: there is no such optimizer or schedule.
     """
-    config = arguments.build(
-        TrainingArguments,
-        shared(settings),
-        context,
-        parts[0].parameters[0].device,
-        adam_epsilon=settings.adam_epsilon,
-        lr_scheduler_type=settings.lr_scheduler_type,
-    )
+    training = shared(settings)
+    device = parts[0].parameters[0].device
+    config = arguments.build(TrainingArguments, training, context, device, adam_epsilon=settings.adam_epsilon)
     kind, options = Trainer.get_optimizer_cls_and_kwargs(config)
     groups = [group for part in parts for group in _groups(part)]
     optimizer: Optimizer = kind(groups, **{**options, "weight_decay": settings.weight_decay})
+    schedule, kwargs = schedules.chosen(training)
     scheduler = get_scheduler(
-        settings.lr_scheduler_type, optimizer, num_warmup_steps=settings.warmup_steps, num_training_steps=total_steps
+        schedule,
+        optimizer,
+        num_warmup_steps=settings.warmup_steps,
+        num_training_steps=total_steps,
+        scheduler_specific_kwargs=kwargs,
     )
     return optimizer, scheduler
 

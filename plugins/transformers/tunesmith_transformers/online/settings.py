@@ -63,6 +63,8 @@ class OnlineSettings(EvaluationSettings, ScoreSettings):
     """Optimizer steps of linear warm-up."""
     lr_scheduler_type: str = "linear"
     """Schedule of the learning rate after warm-up, by Transformers' names (linear, cosine, constant, ...)."""
+    min_learning_rate: Annotated[float, Gt(0)] | None = None
+    """Where a schedule that falls comes to rest, such as a tenth of learning_rate; None is the schedule's own end."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """AdamW's weight decay."""
     adam_epsilon: Annotated[float, Gt(0)] = 1e-5
@@ -73,7 +75,9 @@ class OnlineSettings(EvaluationSettings, ScoreSettings):
     """Optimizer, by Transformers' names (adamw_torch, adamw_8bit, paged_adamw_32bit, ...)."""
     optim_unavailable: Literal["replace", "stop"] = "replace"
     """Where a paged optimizer cannot run (no GPU): use the same one unpaged, which the plan names, or stop."""
-    save_steps: Annotated[int, Gt(0)] = 10
-    """Steps between checkpoints; the last step is always saved."""
+    save_steps: Annotated[int, Gt(0)] | None = None
+    """Steps between checkpoints; None is 10, or what saves_per_epoch says. The last step is always saved."""
+    saves_per_epoch: Annotated[int, Gt(0)] | None = None
+    """Checkpoints in each pass over the prompts, evenly spread; in place of save_steps."""
     save_total_limit: Annotated[int, Gt(0)] = 2
     """Checkpoints kept."""

@@ -7,9 +7,11 @@ from typing import Any
 
 from tunesmith import Context, RecipeError
 from tunesmith_transformers.online.settings import OnlineSettings
-from tunesmith_transformers.training import best_checkpoint as best
+from tunesmith_transformers.training import refused_arguments, schedules
 from tunesmith_transformers.training.optimizers import chosen
 from tunesmith_transformers.training.settings import TrainingSettings
+
+SAVE_STEPS = 100  # between checkpoints, where the recipe does not say
 
 
 def build(kind: type[Any], settings: TrainingSettings, context: Context, device: Any, **more: Any) -> Any:
@@ -26,6 +28,8 @@ def build(kind: type[Any], settings: TrainingSettings, context: Context, device:
     Raises:
         RecipeError: `[trainer.arguments]` holds a name or value that the class refuses.
     """
+    refused_arguments.check(settings, str(device))
+    schedule, options = schedules.chosen(settings, settings.arguments.get("lr_scheduler_kwargs"))
     values: dict[str, Any] = {
         "output_dir": str(context.stage_folder / "checkpoints"),
         "per_device_train_batch_size": settings.batch_size,
@@ -34,12 +38,13 @@ def build(kind: type[Any], settings: TrainingSettings, context: Context, device:
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps or -1,
         "warmup_steps": settings.warmup_steps if settings.warmup_steps < 1 else int(settings.warmup_steps),
-        "lr_scheduler_type": settings.lr_scheduler_type,
+        "lr_scheduler_type": schedule,
+        "lr_scheduler_kwargs": options,
         "weight_decay": settings.weight_decay,
         "max_grad_norm": settings.max_grad_norm,
         "optim": settings.optim,
-        "save_strategy": "steps",
-        "save_steps": settings.save_steps,
+        "save_strategy": "steps" if settings.saves_per_epoch is None else "no",
+        "save_steps": settings.save_steps or SAVE_STEPS,
         "save_total_limit": settings.save_total_limit,
         "logging_steps": settings.logging_steps,
         "logging_nan_inf_filter": False,
@@ -56,15 +61,8 @@ def build(kind: type[Any], settings: TrainingSettings, context: Context, device:
     }
     # the setting has two names: Transformers 5 renamed it, and TRL switches it on by default under the old one
     names = {"gradient_checkpointing", "activation_checkpointing"} & {item.name for item in fields(kind)}
-    if not names & set(settings.arguments):
-        values |= dict.fromkeys(names, settings.activation_checkpointing)
-    for name in settings.arguments:
-        if name in best.REPLACED:
-            raise RecipeError(
-                f"[trainer.arguments] {name} has no effect here",
-                fix="Set eval_steps, metric_for_best_model, load_best_model_at_end, ... in [trainer] itself.",
-            )
-    values |= settings.arguments
+    values |= dict.fromkeys(names, settings.activation_checkpointing)
+    values |= {name: value for name, value in settings.arguments.items() if name != "lr_scheduler_kwargs"}
     values["optim"], replaced = chosen(settings, str(device))
     if replaced:
         context.reporter.say(replaced)

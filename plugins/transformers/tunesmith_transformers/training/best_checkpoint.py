@@ -12,9 +12,6 @@ from tunesmith.errors import nearest
 from tunesmith.store import checkpoint_step, damage
 from tunesmith_transformers.training.settings import EvaluationSettings
 
-#: Transformers' own arguments that the settings take the place of.
-REPLACED = ("eval_strategy", "load_best_model_at_end", "metric_for_best_model", "greater_is_better", "do_eval")
-
 
 def check(settings: EvaluationSettings, evaluators: Sequence[str] | None, own: Sequence[str] = ()) -> None:
     """Refuse what cannot be measured, when a plan is made.
@@ -26,20 +23,22 @@ def check(settings: EvaluationSettings, evaluators: Sequence[str] | None, own: S
     Raises:
         RecipeError: naming the setting.
     """
-    if settings.eval_steps is None:
+    exclusive(settings, "eval_steps", "evals_per_epoch")
+    if not settings.measures_between:
         given = {"early_stopping_patience": settings.early_stopping_patience is not None}
         given |= {"load_best_model_at_end": settings.load_best_model_at_end, "eval_use": bool(settings.eval_use)}
         for name in (name for name, is_given in given.items() if is_given):
             raise RecipeError(
                 f"{name} is set, but nothing is measured between steps",
-                fix="Set eval_steps in [trainer]: the steps between two measurements of the held-out rows.",
+                fix="Set eval_steps or evals_per_epoch in [trainer]: how often the held-out rows are measured.",
+                setting=(name,),
             )
         return
     if evaluators is None:
         return
     if not evaluators and not own:
         raise RecipeError(
-            f"eval_steps = {settings.eval_steps}, but the recipe has no evaluator",
+            f"{_how_often(settings)}, but the recipe has no evaluator",
             fix='Add [[evaluate]] with use = "perplexity", or another one: it measures the held-out rows.',
         )
     for name in settings.eval_use:
@@ -47,7 +46,43 @@ def check(settings: EvaluationSettings, evaluators: Sequence[str] | None, own: S
             raise RecipeError(
                 f"eval_use names {name!r}, which is no evaluator of the recipe",
                 fix=f"There are: {', '.join(evaluators) or 'none'}.",
+                setting=("eval_use",),
             )
+
+
+def check_saving(settings: Any) -> None:
+    """Refuse two answers to how often a checkpoint is made.
+
+    Raises:
+        RecipeError: both save_steps and saves_per_epoch are set.
+    """
+    exclusive(settings, "save_steps", "saves_per_epoch")
+
+
+def exclusive(settings: Any, one: str, other: str) -> None:
+    """Refuse two settings that say the same thing in two ways.
+
+    Raises:
+        RecipeError: both are set.
+    """
+    if getattr(settings, one) is not None and getattr(settings, other) is not None:
+        raise RecipeError(
+            f"{one} and {other} both say how often", fix=f"Leave {one} or {other} out of [trainer].", setting=(other,)
+        )
+
+
+def falls_on(step: int, times: int, steps_per_epoch: float) -> bool:
+    """Whether something that happens so many times an epoch, evenly spread, happens after `step`.
+
+    Every time falls on the first step at or after its moment; those that fall on one step happen once.
+    """
+    return math.floor(step * times / steps_per_epoch + 1e-9) > math.floor((step - 1) * times / steps_per_epoch + 1e-9)
+
+
+def _how_often(settings: EvaluationSettings) -> str:
+    if settings.eval_steps is not None:
+        return f"eval_steps = {settings.eval_steps}"
+    return f"evals_per_epoch = {settings.evals_per_epoch}"
 
 
 class Best:
@@ -68,15 +103,16 @@ class Best:
         self.waited = 0  # measurements since the best
         self.ended: int | None = None  # the step at which training ended early
         self.curves: dict[str, list[list[float]]] = {}  # name: [step, value]
+        self.steps_per_epoch = 1.0  # set by the trainer before the first step
         self.metric, self.higher = "", False
-        if settings.eval_steps is not None:
+        if settings.measures_between:
             self._choose({**(own or {}), **(context.held_out.before if context.held_out else {})})
 
     def _choose(self, known: Mapping[str, Measure]) -> None:
         wanted = self.settings.metric_for_best_model
         if not known:
             raise RecipeError(
-                f"eval_steps = {self.settings.eval_steps}, but the recipe has no evaluator",
+                f"{_how_often(self.settings)}, but the recipe has no evaluator",
                 fix='Add [[evaluate]] with use = "perplexity", or another one.',
             )
         self.metric = wanted if wanted is not None else next(iter(known))
@@ -90,9 +126,12 @@ class Best:
         self.higher = told if told is not None else known[self.metric].better == "higher"
 
     def due(self, step: int, total: int) -> bool:
-        """Whether the held-out rows are measured after `step`: every eval_steps, and at the end."""
-        every = self.settings.eval_steps
-        return every is not None and step > self.measured and (step % every == 0 or step >= total)
+        """Whether the held-out rows are measured after `step`: as often as the settings say, and at the end."""
+        if not self.settings.measures_between or step <= self.measured:
+            return False
+        every, times = self.settings.eval_steps, self.settings.evals_per_epoch
+        here = step % every == 0 if every is not None else falls_on(step, times or 1, self.steps_per_epoch)
+        return here or step >= total
 
     def measure(self, step: int, adapted: Adapted, own: Mapping[str, Measure] | None = None) -> bool:
         """Measure after `step`; whether it is the best so far. `ended` is set where patience is at its end.

@@ -27,7 +27,7 @@ from tunesmith.store import checkpoints, commit_folder, newest_good, pin, rotate
 from tunesmith_transformers.loading.quantized import own_adapter
 from tunesmith_transformers.tokens.batching import ColumnCollator, EpochSampler, Rows
 from tunesmith_transformers.training import checkpoint
-from tunesmith_transformers.training.best_checkpoint import Best
+from tunesmith_transformers.training.best_checkpoint import Best, falls_on
 from tunesmith_transformers.training.precision import check_trained
 from tunesmith_transformers.training.settings import EvaluationSettings
 from tunesmith_transformers.training.steps import Steps, mean_loss
@@ -55,6 +55,7 @@ class Durable:
     ) -> None:
         self.adapted = adapted
         self.context = context
+        self.saves_per_epoch: int | None = getattr(evaluation, "saves_per_epoch", None)
         self.best = Best(evaluation, context)
         self.group_by_length = group_by_length
         self.columns = tuple(adapted.handle.columns)
@@ -71,6 +72,7 @@ class Durable:
         if self.columns and not isinstance(self.train_dataset, Rows):  # type: ignore[attr-defined]
             self._check_columns()
             self.data_collator = ColumnCollator(self.data_collator, self.columns)  # type: ignore[has-type]
+        self.best.steps_per_epoch = self._steps_per_epoch()
         for callback in (PrinterCallback, ProgressCallback):
             self.remove_callback(callback)  # type: ignore[attr-defined]
         self.add_callback(Steps(self))  # type: ignore[attr-defined]
@@ -148,6 +150,18 @@ class Durable:
             return super().create_scheduler(num_training_steps, optimizer)  # type: ignore[misc]
         self.lr_scheduler: Any = LambdaLR(optimizer or self.optimizer, self.context.schedule)  # type: ignore[attr-defined]
         return self.lr_scheduler
+
+    def _steps_per_epoch(self) -> float:
+        """Optimizer steps of a pass over the rows, as transformers.Trainer counts them; 1 for rows without a number."""
+        dataset, args = self.train_dataset, self.args  # type: ignore[attr-defined]
+        if not hasattr(dataset, "__len__"):
+            return 1.0
+        batches = math.ceil(len(dataset) / args.train_batch_size)
+        return float(max(1, math.ceil(batches / args.gradient_accumulation_steps)))
+
+    def saves_on(self, step: int) -> bool:
+        """Whether `saves_per_epoch` asks for a checkpoint after `step`."""
+        return self.saves_per_epoch is not None and falls_on(step, self.saves_per_epoch, self.best.steps_per_epoch)
 
     # --- the step -----------------------------------------------------------------------------
     def compute_loss(

@@ -7,7 +7,7 @@ It is the model's own module that is called, so adapters on it, soft-capping and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -70,17 +70,25 @@ def predictions(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch
     return logits[0].float(), targets.to(logits.device), seen[-1]
 
 
-def token_losses(model: Any, inputs: dict[str, Any]) -> tuple[torch.Tensor, torch.Tensor]:
-    """Negative log-likelihood of every supervised token.
+def nll(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Negative log-likelihood of tokens (N,) by logits (N, V), in nats: (N,)."""
+    return nn.functional.cross_entropy(logits, targets, reduction="none")
+
+
+def token_losses(
+    model: Any, inputs: dict[str, Any], of: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = nll
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of every supervised token: its negative log-likelihood, or what `of` makes of it.
 
     Args:
         model, inputs: see `predictions`.
+        of: from logits (N, V) and tokens (N,) to losses (N,).
 
     Returns:
-        losses (N,) in float32, in nats, and the row index (N,) of each.
+        losses (N,) in float32, and the row index (N,) of each.
     """
     logits, targets, _ = predictions(model, inputs)
-    losses = nn.functional.cross_entropy(logits, targets, reduction="none")  # (N,)
+    losses = of(logits, targets)  # (N,)
     return losses, predicting(inputs["labels"]).nonzero()[:, 0]
 
 
@@ -119,7 +127,12 @@ def summed(values: torch.Tensor, rows: torch.Tensor, count: int) -> torch.Tensor
 
 def output_head(model: Any) -> nn.Module:
     """The module that maps hidden states to the vocabulary, below any wrapper of PEFT."""
-    inner = model.get_base_model() if hasattr(model, "get_base_model") else model
+    inner = inner_model(model)
     head = inner.get_output_embeddings()
     assert head is not None, f"{type(inner).__name__} has no output embeddings"
     return head
+
+
+def inner_model(model: Any) -> Any:
+    """The model of Transformers, below any wrapper of PEFT."""
+    return model.get_base_model() if hasattr(model, "get_base_model") else model

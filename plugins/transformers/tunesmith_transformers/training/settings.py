@@ -66,6 +66,8 @@ class EvaluationSettings(Settings):
 
     eval_steps: Annotated[int, Gt(0)] | None = None
     """Steps between measurements of the held-out rows by the recipe's evaluators; None measures before and after."""
+    evals_per_epoch: Annotated[int, Gt(0)] | None = None
+    """Measurements of the held-out rows in each pass over the training rows, evenly spread; in place of eval_steps."""
     eval_use: tuple[str, ...] = ()
     """Names of the recipe's evaluators that run between steps; empty runs all."""
     metric_for_best_model: str | None = None
@@ -78,6 +80,11 @@ class EvaluationSettings(Settings):
     """Measurements without improvement after which training ends; None trains to the end."""
     early_stopping_threshold: Annotated[float, Ge(0)] = 0.0
     """How much better a measure must be to count as an improvement, in its own unit."""
+
+    @property
+    def measures_between(self) -> bool:
+        """Whether the held-out rows are measured between two steps."""
+        return self.eval_steps is not None or self.evals_per_epoch is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +105,8 @@ class TrainingSettings(EvaluationSettings):
     """Steps of linear warm-up; a number below 1 is a share of all steps."""
     lr_scheduler_type: str = "linear"
     """Schedule of the learning rate after warm-up, by Transformers' names (linear, cosine, constant, ...)."""
+    min_learning_rate: Annotated[float, Gt(0)] | None = None
+    """Where a schedule that falls comes to rest, such as a tenth of learning_rate; None is the schedule's own end."""
     weight_decay: Annotated[float, Ge(0)] = 0.0
     """AdamW's weight decay."""
     max_grad_norm: Annotated[float, Ge(0)] = 1.0
@@ -116,11 +125,13 @@ class TrainingSettings(EvaluationSettings):
     """Batches hold rows of like length, which saves computing on padding."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, about a third more time."""
-    save_steps: Annotated[int, Gt(0)] = 100
-    """Steps between checkpoints; the last step is always saved."""
+    save_steps: Annotated[int, Gt(0)] | None = None
+    """Steps between checkpoints; None is 100, or what saves_per_epoch says. The last step is always saved."""
+    saves_per_epoch: Annotated[int, Gt(0)] | None = None
+    """Checkpoints in each pass over the training rows, evenly spread; in place of save_steps."""
     save_total_limit: Annotated[int, Gt(0)] = 2
     """Checkpoints kept."""
     logging_steps: Annotated[int, Gt(0)] = 1
     """Steps between lines of metrics.jsonl."""
     arguments: dict[str, Any] = field(default_factory=dict)
-    """Further arguments of the wrapped trainer, by its own names; they win over the settings above."""
+    """Further arguments of the wrapped trainer, by its own names; one that nothing here follows is refused."""

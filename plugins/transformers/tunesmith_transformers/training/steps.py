@@ -31,7 +31,7 @@ class Steps(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
         if self.trainer.context.stop:
             control.should_save = control.should_training_stop = True
-        if state.global_step >= state.max_steps:
+        if state.global_step >= state.max_steps or self.trainer.saves_on(state.global_step):
             control.should_save = True
         if self.trainer.best.due(state.global_step, state.max_steps) and not self.trainer.context.stop:
             control.should_evaluate = True
