@@ -128,3 +128,65 @@ def test_groups_stay_on_one_side(duplicates: str, prepare: Any, context: Context
 # --- the contract -----------------------------------------------------------------------------
 def test_every_step_passes_the_kit(registry: Registry) -> None:
     assert failures(check_plugin("tunesmith-data", registry)) == []
+
+
+# --- all texts of a conversation ----------------------------------------------------------------
+MAIL = "ann@example.org"
+CALLING: dict[str, Any] = {
+    "messages": [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Write to her."},
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": f"She is {MAIL}",
+            "tool_calls": [{"function": {"name": "send", "arguments": f'{{"to": "{MAIL}", "text": "Hi"}}'}}],
+        },
+        {"role": "tool", "content": f"sent to {MAIL}"},
+        {"role": "assistant", "content": [{"type": "thinking", "thinking": MAIL}, {"type": "text", "text": "Done."}]},
+    ],
+    "tools": [{"name": "send", "description": f"Ask {MAIL}", "parameters": {"properties": {"to": {"enum": [MAIL]}}}}],
+}
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_personal_data_is_masked_in_reasoning_arguments_and_results(named: bool, prepare: Any) -> None:
+    messages = CALLING["messages"]
+    settings: dict[str, Any] = {}
+    if named:  # under other names, which the loader brings to ours first
+        messages = [{("said" if key == "content" else key): item for key, item in turn.items()} for turn in messages]
+        settings = {"message_keys": {"content": "said"}}
+    step = {"use": "personal-data", "action": "mask"}
+    (row,) = prepare([{**CALLING, "messages": messages}], step, **settings).train.rows
+    mask = "[EMAIL]"
+    assert row["messages"][2:] == [
+        {
+            "role": "assistant",
+            "content": "",
+            "reasoning_content": f"She is {mask}",
+            "tool_calls": [{"type": "function", "function": {"name": "send", "arguments": {"to": mask, "text": "Hi"}}}],
+        },
+        {"role": "tool", "content": f"sent to {mask}"},
+        {"role": "assistant", "content": "Done.", "reasoning_content": mask},
+    ]
+    (tool,) = row["tools"]
+    # what a model must write as it stands there is no text
+    assert tool["function"] == {
+        "name": "send",
+        "description": f"Ask {mask}",
+        "parameters": {"properties": {"to": {"enum": [MAIL]}}},
+    }
+
+
+def test_lengths_count_reasoning_arguments_and_results(prepare: Any, context: Context) -> None:
+    with pytest.raises(DataError, match="leaves none of its 1 rows"):
+        prepare([{"messages": CALLING["messages"]}], {"use": "length", "max": 100})
+    (entry,) = context.ledger.entries
+    texts = ["Be brief.", "Write to her.", "", f"She is {MAIL}", MAIL, "Hi", f"sent to {MAIL}", MAIL, "Done."]
+    assert entry.detail == str(len("\n".join(texts)))
+
+
+def test_rows_that_differ_in_their_tools_alone_are_no_duplicates(prepare: Any) -> None:
+    other = [{"name": "send", "description": "Another"}]
+    rows = [CALLING, {**CALLING, "tools": other}, {**CALLING, "chat_template_kwargs": {"enable_thinking": False}}]
+    assert len(prepare([*rows, {**CALLING, "id": 4}], {"use": "deduplicate", "columns": []}).train) == 4 - 1

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from tunesmith import DataError, RecipeError
 from tunesmith.errors import nearest
-from tunesmith_data import files, json_rows, plain, readers
+from tunesmith_data import files, json_rows, messages, plain, readers
 from tunesmith_data.formats import FORMATS
 from tunesmith_data.settings import (
     ConllSettings,
@@ -23,6 +24,9 @@ from tunesmith_data.settings import (
 
 #: The columns that `columns` may name on its left side.
 CANONICAL = tuple(dict.fromkeys(column for form in FORMATS.values() for column in (*form.own, *form.reads)))
+
+#: The keys of a message that `message_keys` may name on its left side.
+MESSAGE_KEYS = tuple(messages.READ)
 
 
 def jsonl(settings: JsonlSettings, folder: Path) -> None:
@@ -114,9 +118,40 @@ def _sides(share: float, own: object, option: str) -> None:
 
 def _columns(settings: RowSettings) -> None:
     for canonical in settings.columns:
-        if canonical not in CANONICAL and canonical not in settings.keep:
-            near = nearest(canonical, CANONICAL)
+        if canonical in MESSAGE_KEYS and canonical not in (*CANONICAL, *settings.keep):
             raise RecipeError(
-                f"`columns` names the unknown column {canonical!r} on its left side",
-                fix=f"Did you mean {near!r}?" if near else f"There are: {', '.join(CANONICAL)}.",
+                f"`columns` names {canonical!r}, which is a key of a message",
+                fix=f"Write message_keys = {{{canonical} = {settings.columns[canonical]!r}}}.",
             )
+        _known("columns", canonical, (*CANONICAL, *settings.keep), "column")
+    for canonical in settings.message_keys:
+        _known("message_keys", canonical, MESSAGE_KEYS, "key of a message")
+    for option in ("columns", "message_keys"):
+        mapping: Mapping[str, str] = getattr(settings, option)
+        twice = [name for name, count in Counter(mapping.values()).items() if count > 1]
+        if twice:
+            raise RecipeError(f"`{option}` gives {twice[0]!r} two names", fix="Leave one of them out.")
+    _ignored(settings)
+
+
+def _known(option: str, name: str, known: Sequence[str], what: str) -> None:
+    if name not in known:
+        near = nearest(name, known)
+        raise RecipeError(
+            f"`{option}` names the unknown {what} {name!r} on its left side",
+            fix=f"Did you mean {near!r}?" if near else f"There are: {', '.join(known)}.",
+        )
+
+
+def _ignored(settings: RowSettings) -> None:
+    """Raises RecipeError when `ignore` names what another setting wants to read."""
+    wanted = {
+        "columns": tuple(settings.columns),
+        "message_keys": tuple(settings.message_keys),
+        "keep": settings.keep,
+        "group": (settings.group,),
+    }
+    for name in settings.ignore:
+        for option, names in wanted.items():
+            if name in names:
+                raise RecipeError(f"`ignore` leaves out {name!r}, which `{option}` names", fix="Leave one of them out.")

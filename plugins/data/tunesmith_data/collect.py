@@ -16,6 +16,7 @@ from tunesmith import Context, DataError, Dataset, RecipeError, Records, Row, Sp
 from tunesmith.errors import nearest
 from tunesmith.labels import LABEL_COLUMNS
 from tunesmith_data.formats import FORMATS, Unusable, recognise, title_of
+from tunesmith_data.names import Names
 from tunesmith_data.pairs import as_chat
 from tunesmith_data.rankings import expanded
 from tunesmith_data.raw import Raw
@@ -42,7 +43,8 @@ def collect(
         DataError: no row can be read, or no format is recognised.
         RecipeError: the settings do not fit the rows.
     """
-    rows = context.prepare(_incoming(raws, held, settings, context))
+    names = Names(settings)
+    rows = context.prepare(_incoming(raws, held, names, context))
     first = list(islice(rows, LOOKED_AT))
     training = [row.values for row in first if row.part != "validation"]
     if not training:
@@ -54,10 +56,10 @@ def collect(
             'plain text, "conll" for words with tags.',
         )
     name = _format(source, training, settings)
-    waiting = _Waiting(name, settings, context)
+    waiting = _Waiting(name, names, context)
     for row in chain(first, rows):
         waiting.take(row)
-    waiting.reading.check_settings(source)
+    names.check(source)
     waiting.make_alike()
     train, validation = waiting.split(source, apart=held is not None)
     if settings.shuffle:
@@ -65,8 +67,8 @@ def collect(
     said = title_of(name) + (", as set by `format`" if settings.format != "auto" else "")
     kind = FORMATS[name].type
     further: dict[str, Any] = {
-        "unused": dict(waiting.reading.unused.most_common()),
-        "notes": (*waiting.notes, *waiting.reading.notes()),
+        "unused": waiting.reading.unused(),
+        "notes": (*waiting.notes, *names.notes()),
     }
     if kind != "preference":
         parts = waiting.spool.records(train), waiting.spool.records(validation)
@@ -78,18 +80,17 @@ def collect(
     return Dataset(type=kind, train=pairs[0], validation=pairs[1], recognised=said, **further)
 
 
-def _incoming(
-    raws: Iterable[Raw], held: Iterable[Raw] | None, settings: RowSettings, context: Context
-) -> Iterator[Row]:
+def _incoming(raws: Iterable[Raw], held: Iterable[Raw] | None, names: Names, context: Context) -> Iterator[Row]:
     """Count the rows, drop those that could not be read, rename the columns of the others."""
-    chosen = raws if settings.limit is None else sample(raws, settings.limit, context.seed)
+    limit = names.settings.limit
+    chosen = raws if limit is None else sample(raws, limit, context.seed)
     for part, source in (("" if held is None else "train", chosen), ("validation", held or ())):
         for raw in source:
             context.ledger.read()
             if raw.row is None:
                 context.ledger.drop(raw.name, raw.reason)
             else:
-                yield Row(raw.name, _renamed(raw.row, settings.columns), part)  # type: ignore[arg-type]
+                yield Row(raw.name, names.row(raw.row), part)  # type: ignore[arg-type]
 
 
 class _Waiting:
@@ -98,10 +99,10 @@ class _Waiting:
     The rows themselves go to a file when they are many; a digest and a few numbers of each stay in memory.
     """
 
-    def __init__(self, name: str, settings: RowSettings, context: Context) -> None:
+    def __init__(self, name: str, names: Names, context: Context) -> None:
         self.form = FORMATS[name]
-        self.settings = settings
-        self.reading = Reading(self.form, settings)
+        self.settings = settings = names.settings
+        self.reading = Reading(self.form, settings, names)
         self.context = context
         self.spool = Spool(context.cache)
         self.parts = bytearray()  # 1 for a held-out row
@@ -120,8 +121,7 @@ class _Waiting:
     def take(self, row: Row) -> None:
         """Convert a row and keep it, or drop it with the reason."""
         try:
-            values = self.reading.row(row.values)
-            values.update(_kept(row.values, self.settings.keep))
+            values = {**_kept(row.values, self.settings.keep), **self.reading.row(row.values)}
             group = _group(row.values, self.settings.group) if self.settings.group is not None else ""
         except Unusable as error:
             self.context.ledger.drop(row.name, error.reason, expected=error.expected)
@@ -244,15 +244,6 @@ def _group(row: Mapping[str, Any], column: str) -> str:
     if row.get(column) is None:
         raise Unusable(f"no {column!r}, which `group` names")
     return json.dumps(row[column], sort_keys=True, default=repr)
-
-
-def _renamed(row: Mapping[str, Any], columns: Mapping[str, str]) -> Mapping[str, Any]:
-    if not columns:
-        return row
-    taken = set(columns.values())
-    renamed = {column: value for column, value in row.items() if column not in taken}
-    renamed.update({canonical: row[name] for canonical, name in columns.items() if name in row})
-    return renamed
 
 
 def _format(source: str, first: Sequence[Mapping[str, Any]], settings: RowSettings) -> str:

@@ -163,7 +163,7 @@ def _message(item: Any, column: str) -> tuple[str, Message]:
     written, content = one_of(item, CONTENT_KEYS)
     if not written:
         content = next((item[key] for key in CONTENT_KEYS if item.get(key) is not None), None)
-    said, thought = joined(content, name)
+    said, thought = joined(content, role)
     made = _calls(item, role, said)
     message["content"] = "" if role == "function_call" else _content(said, name, called=bool(made))
     _add_reasoning(message, item, thought)

@@ -37,6 +37,8 @@ def joined(content: Any, role: str) -> tuple[Any, str]:
     Raises:
         Unusable: a part is neither text nor thinking.
     """
+    if role == "function_call" and not _parts(content):
+        return content, ""
     if role == "tool" and not _parts(content):
         return (content if isinstance(content, str) or content is None else _as_json(content)), ""
     if not isinstance(content, (list, tuple)) or not content:

@@ -24,7 +24,7 @@ def deduplicate(settings: DeduplicateSettings, context: Context) -> Prepare:
         exact: dict[bytes, tuple[str, bytes, bool]] = {}  # of each text its first row, that row's label, held out?
         near = _near(settings)
         for row in watched(rows, settings.columns, "deduplicate"):
-            text = comparable(text_of(row.values, settings.columns), settings.ignore)
+            text = comparable(text_of(row.values, settings.columns, declared=True), settings.ignore)
             if not text:
                 yield row  # what has no text is for others to judge
                 continue
@@ -96,7 +96,7 @@ class _Known:
         return row
 
     def _text(self, row: Row) -> str:
-        return comparable(text_of(row.values, self.settings.columns), self.settings.ignore)
+        return comparable(text_of(row.values, self.settings.columns, declared=True), self.settings.ignore)
 
 
 def _near(settings: LikenessSettings) -> Near | None:

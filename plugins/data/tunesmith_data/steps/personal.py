@@ -48,7 +48,7 @@ def personal_data(settings: PersonalDataSettings, context: Context) -> Prepare:
             if settings.action == "mask":
                 values = mapped(row.values, settings.columns, lambda text: masked(text, kinds))  # noqa: B023
             else:
-                masked(text_of(row.values, settings.columns), kinds)
+                masked(text_of(row.values, settings.columns, declared=True), kinds)
             found = sorted(kinds)
             if not found:
                 yield row
