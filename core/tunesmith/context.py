@@ -125,8 +125,11 @@ class Context:
             optimizer step, counted from 0, in place of its own warm-up and schedule; None leaves it those.
         prepare: for a loader: takes rows as they were read, and gives those that the recipe's steps leave. A loader
             that does not call it has the rows prepared that it returns.
-        sources: for a loader that combines others: loads each, by name.
+        sources: for a loader that combines others: loads each, by name; a `Source`, with its settings, in a run.
         labels: what the head of the model that is loaded shall tell apart; None for heads without labels.
+        has_template: for a loader: whether the model that the stage begins with has a chat template, so that plain
+            prompts and answers can be its turns; None where that cannot be told. Asked only when it matters: the answer
+            may take a download.
     """
 
     seed: int = 42
@@ -152,6 +155,7 @@ class Context:
     prepare: Callable[[Iterable[Row]], Iterator[Row]] = iter
     sources: Mapping[str, Callable[[], Dataset]] = field(default_factory=dict)
     labels: Labels | None = None
+    has_template: Callable[[], bool | None] = lambda: None
 
     def with_(self, **changes: Any) -> Context:
         """A copy with some fields changed."""

@@ -106,6 +106,7 @@ class StagePlan:
 
     Args:
         files: digests of what decides the result besides the settings, by the names that differences are told by.
+        begins: the model that its main role begins with, through the stages before it.
     """
 
     name: str
@@ -116,6 +117,7 @@ class StagePlan:
     exporters: tuple[Use, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = ""
+    begins: Use | None = field(default=None, compare=False, repr=False)
 
     @property
     def main_role(self) -> RolePlan:

@@ -91,6 +91,8 @@ class Planner:
             evaluators=evaluators,
             exporters=self.each("exporter", table, "export", path),
         )
+        main = stage.main_role
+        stage = replace(stage, begins=main.model if main.stage is None else self.stages[main.stage].begins)
         if note := apart(stage.roles, self.stages):
             stage = replace(stage, trainer=replace(trainer, notes=(*trainer.notes, note)))
         earlier = {name: self.stages[name].fingerprint for name in stage.needs}

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from typing import Protocol
@@ -20,7 +20,7 @@ from tunesmith.guard import guarded, wrong_type
 from tunesmith.ledger import StepCount
 from tunesmith.plan import Use
 from tunesmith.records import Dataset
-from tunesmith.spec import Step
+from tunesmith.spec import Settings, Step
 from tunesmith.spool import Spool
 from tunesmith.steps import Event, Prepare, Row
 
@@ -207,6 +207,17 @@ class _Running:
         )
 
 
+@dataclass(frozen=True)
+class Source:
+    """One of several loaders that another combines: called, it loads its rows."""
+
+    settings: Settings
+    load: Callable[[], Dataset]
+
+    def __call__(self) -> Dataset:
+        return self.load()
+
+
 def load(use: Use, context: Context, watch: Watch | None = None, names: tuple[str, ...] = ()) -> Dataset:
     """Let a loader read its rows, and prepare them by its steps.
 
@@ -219,7 +230,10 @@ def load(use: Use, context: Context, watch: Watch | None = None, names: tuple[st
         PluginError: the loader or a step breaks the contract.
     """
     preparation = Preparation(use.steps, context, watch, "".join(f"{name}/" for name in names))
-    sources = {name: partial(load, source, context, watch, (*names, name)) for name, source in use.sources.items()}
+    sources = {
+        name: Source(source.settings, partial(load, source, context, watch, (*names, name)))
+        for name, source in use.sources.items()
+    }
     first = len(context.ledger.entries)
     with guarded(use):
         data = use.call(use.settings, context.with_(prepare=preparation.before, sources=sources))

@@ -177,6 +177,9 @@ class Model(Component):
     tokenizer: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `tokenizer(settings, context)`: returns the model's
     tokenizer without loading its weights. `tunesmith data show --mask` needs it."""
+    has_template: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `has_template(settings, context) -> bool`: whether the model
+    comes with a chat template, told without loading its tokenizer. Where it is left out, the tokenizer is asked."""
     skeleton: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `skeleton(settings, context, head)`: returns a `ModelHandle`
     whose parameters have shapes and no values (torch's meta device). `tunesmith plan --probe` then reads no weights."""
@@ -188,7 +191,7 @@ class Model(Component):
     settings name count, and every file in the folders that they name. Must not import torch."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "quantized", "tokenizer", "skeleton", "identity")
+        return (*super()._references(), "quantized", "tokenizer", "has_template", "skeleton", "identity")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from tunesmith import artifact
 from tunesmith.adapted import Adapted
 from tunesmith.card import model_card
 from tunesmith.context import Context
+from tunesmith.conversational import has_template
 from tunesmith.errors import DataError, PluginError, Stopped
 from tunesmith.folder import RunFolder, now
 from tunesmith.guard import guarded, seed_everything, wrong_type
@@ -234,7 +235,7 @@ def load_data(stage: StagePlan, context: Context, watch: Watch | None = None) ->
     Raises:
         DataError: with the reasons and the first rows.
     """
-    data = load(stage.data, context, watch)
+    data = load(stage.data, context.with_(has_template=cache(partial(has_template, stage.begins, context))), watch)
     context.check_rows()
     context.ledger.held_out = len(data.validation)
     if not len(data.train):

@@ -137,9 +137,13 @@ def _measure_general(
     """Measure the text from elsewhere: its held-out rows where it has some, else all of them."""
     loader, measure = general
     context = context.with_(ledger=Ledger())
+
+    def has_template() -> bool:
+        return bool(getattr(adapted.handle.tokenizer, "chat_template", None))
+
     context.reporter.phase("general ability: evaluate")
     with guarded(loader):
-        data = loader.call(loader.settings, context)
+        data = loader.call(loader.settings, context.with_(has_template=has_template))
     if not isinstance(data, Dataset):
         raise wrong_type(loader, "Dataset", data)
     context.check_rows()

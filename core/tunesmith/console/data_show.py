@@ -17,7 +17,7 @@ from tunesmith.console.watch import Way
 from tunesmith.context import Context
 from tunesmith.errors import DataError, MissingError, UsageError
 from tunesmith.ledger import Ledger
-from tunesmith.plan import Plan, StagePlan, Use
+from tunesmith.plan import StagePlan
 from tunesmith.records import Dataset, Records
 from tunesmith.spec import Model, Trainer
 
@@ -54,7 +54,7 @@ def show(
             _show_lost(way, context.ledger, as_json)
             return
         records = _pick(data, part, row)
-        tokens = _tokens(plan, chosen, records, data.type, context) if mask else None
+        tokens = _tokens(chosen, records, data.type, context) if mask else None
     if as_json:
         print_json(_plain(records, tokens, way))
         return
@@ -92,7 +92,7 @@ def _pick(data: Dataset, part: str, row: str | None) -> Records:
 
 
 # --- tokens -----------------------------------------------------------------------------------
-def _tokens(plan: Plan, stage: StagePlan, records: Records, record_type: str, context: Context) -> Sequence[Tokens]:
+def _tokens(stage: StagePlan, records: Records, record_type: str, context: Context) -> Sequence[Tokens]:
     """The rows' tokens as the trainer will see them.
 
     Raises:
@@ -100,7 +100,7 @@ def _tokens(plan: Plan, stage: StagePlan, records: Records, record_type: str, co
     """
     from tunesmith.guard import guarded
 
-    trainer, model = stage.trainer.component, _model(plan, stage)
+    trainer, model = stage.trainer.component, stage.begins
     assert isinstance(trainer, Trainer)
     if not trainer.preview:
         raise MissingError(
@@ -113,14 +113,6 @@ def _tokens(plan: Plan, stage: StagePlan, records: Records, record_type: str, co
         tokenizer = model.component.resolve("tokenizer")(model.settings, context)
     with guarded(stage.trainer):
         return trainer.resolve("preview")(records, record_type, stage.trainer.settings, tokenizer)
-
-
-def _model(plan: Plan, stage: StagePlan) -> Use | None:
-    """The model that a stage begins with, through the stages before it."""
-    role = stage.main_role
-    while role.stage is not None:
-        role = plan.stage(role.stage).main_role
-    return role.model
 
 
 # --- output -----------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import typer
 
 from tunesmith.console.out import next_steps, note
 from tunesmith.errors import MissingError, TunesmithError, UsageError
+from tunesmith.plan import Plan
 from tunesmith.registry import Entry, Registry
 from tunesmith.schema import Field, describe_settings
 from tunesmith.spec import Model
@@ -71,12 +72,27 @@ def _report(ctx: typer.Context, recipe: Path) -> None:
     from tunesmith.console.opened import plan_of
 
     try:
-        plan_of(ctx.obj, recipe, ())
+        plan, registry = plan_of(ctx.obj, recipe, ())
+        if recognised := _recognised(plan, registry):
+            note(f"rows: {recognised}")
     except TunesmithError as error:
         note(f"still to do: {error}")
         next_steps(f"mend {recipe}, then: tunesmith plan {recipe}")
     else:
         next_steps(f"tunesmith plan {recipe}", f"tunesmith data show {recipe} --mask", f"tunesmith run {recipe}")
+
+
+def _recognised(plan: Plan, registry: Registry) -> str:
+    """How the rows of a recipe's file are understood, for this model; empty for rows that are in no file."""
+    from tunesmith.console.opened import context_of
+    from tunesmith.context import SilentReporter
+    from tunesmith.stage import load_data
+
+    stage = plan.stages[-1]
+    if not isinstance(getattr(stage.data.settings, "path", None), Path):
+        return ""
+    context = context_of(plan, SilentReporter()).with_(trusted_code=registry.trusted_code)
+    return load_data(stage, context).recognised
 
 
 def recipe_text(registry: Registry, folder: Path, model: str | None, data: str | None) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -217,7 +218,9 @@ def _begun(
     with reporter() as talk:
         talk.phase("load prompts")
         if prompts:
-            asked = _from_file(registry, prompts, sets, count, Context(seed=seed, device=device, reporter=talk))
+            context = Context(seed=seed, device=device, reporter=talk, registry=registry)
+            context = context.with_(has_template=partial(_have_templates, named, context))
+            asked = _from_file(registry, prompts, sets, count, context)
             told = str(prompts)
         else:
             asked, told = _from_run(ctx, Path(named[0].artifact), count, talk)
@@ -252,6 +255,21 @@ def _from_file(registry: Registry, path: Path, sets: Sequence[str], count: int, 
         data = entry.component.resolve()(settings, context)
     context.check_rows()
     return questions(data.train, data.type, count)
+
+
+def _have_templates(participants: Sequence[Participant], context: Context) -> bool | None:
+    """Whether the models that are asked have chat templates; None where some have and some have not."""
+    from tunesmith.artifact import PARENT, read_line
+    from tunesmith.conversational import have_templates
+
+    models, folders = [], []
+    for one in participants:
+        place = Path(one.artifact)
+        while (line := read_line(place, context.registry)).model is None:
+            place = place / PARENT
+        models.append(line.model)
+        folders.append(line.folder)
+    return have_templates(models, [context.with_(folder=folder) for folder in folders])
 
 
 def _from_run(ctx: typer.Context, artifact: Path, count: int, talk: Reporter) -> tuple[list[Question], str]:

@@ -100,8 +100,9 @@ def test_row_is_recognised_and_converted(name: str, row: dict[str, Any], expecte
 
 @pytest.mark.parametrize(("name", "row", "expected"), EXAMPLES)
 def test_loader_says_what_it_recognised(tmp_path: Path, name: str, row: dict[str, Any], expected: Any) -> None:
-    dataset = load(tmp_path, row)
-    assert dataset.recognised == FORMATS[name].title
+    dataset = load(tmp_path, row, conversational=False)
+    plain = ", as plain text, as set by `conversational`" if isinstance(expected.get("prompt"), str) else ""
+    assert dataset.recognised == FORMATS[name].title + plain
     assert dataset.type == FORMATS[name].type
     assert list(dataset.train) == [("rows.jsonl:1", expected)]
 
@@ -212,7 +213,7 @@ def test_lists_that_are_one_text_are_parted(tmp_path: Path) -> None:
 def test_majority_decides_and_the_others_are_dropped(tmp_path: Path) -> None:
     context = Context(folder=tmp_path)
     dataset = load(tmp_path, {"text": "a"}, ALPACA, {**ALPACA, "output": "four"}, {"odd": 1}, context=context)
-    assert dataset.recognised == "Alpaca (instruction, input, output)"
+    assert dataset.recognised.startswith("Alpaca (instruction, input, output)")
     assert [(entry.row, f"{entry.reason} {entry.detail}".strip()) for entry in context.ledger.entries] == [
         ("rows.jsonl:1", "the row is plain text (text), unlike most"),
         ("rows.jsonl:4", "no 'instruction'"),
@@ -254,7 +255,7 @@ def test_canonical_name_is_checked(tmp_path: Path) -> None:
 def test_format_set_by_hand(tmp_path: Path) -> None:
     dataset = load(tmp_path, {"prompt": "a", "text": "b"}, format="prompt")
     assert dataset.train.rows == [{"prompt": "a"}]
-    assert dataset.recognised == "prompts only (prompt), as set by `format`"
+    assert dataset.recognised.startswith("prompts only (prompt), as set by `format`, as plain text")
     with pytest.raises(DataError, match="no row has the columns of the format 'alpaca'"):
         load(tmp_path, {"prompt": "a"}, format="alpaca")
 

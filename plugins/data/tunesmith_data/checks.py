@@ -117,6 +117,11 @@ def _sides(share: float, own: object, option: str) -> None:
 
 
 def _columns(settings: RowSettings) -> None:
+    if settings.conversational is False and settings.system is not None:
+        raise RecipeError(
+            "`system` makes every row a conversation, and conversational = false leaves plain ones as they are",
+            fix="Leave one of them out.",
+        )
     for canonical in settings.columns:
         if canonical in MESSAGE_KEYS and canonical not in (*CANONICAL, *settings.keep):
             raise RecipeError(

@@ -15,6 +15,7 @@ from typing import Any
 from tunesmith import Context, DataError, Dataset, RecipeError, Records, Row, Spool
 from tunesmith.errors import nearest
 from tunesmith.labels import LABEL_COLUMNS
+from tunesmith_data.conversational import Turns
 from tunesmith_data.formats import FORMATS, Unusable, recognise, title_of
 from tunesmith_data.names import Names
 from tunesmith_data.pairs import as_chat
@@ -60,11 +61,11 @@ def collect(
     for row in chain(first, rows):
         waiting.take(row)
     names.check(source)
-    waiting.make_alike()
+    waiting.make_alike(source)
     train, validation = waiting.split(source, apart=held is not None)
     if settings.shuffle:
         train = array("Q", shuffled(train, context.seed))
-    said = title_of(name) + (", as set by `format`" if settings.format != "auto" else "")
+    said = title_of(name) + (", as set by `format`" if settings.format != "auto" else "") + waiting.turns.said
     kind = FORMATS[name].type
     further: dict[str, Any] = {
         "unused": waiting.reading.unused(),
@@ -108,10 +109,10 @@ class _Waiting:
         self.parts = bytearray()  # 1 for a held-out row
         self.keys = bytearray()  # KEY_BYTES a row
         self.groups: list[str] = []  # of each row, when the settings name a column of groups
-        self.chat = settings.conversational or settings.system is not None
+        self.turns = Turns(settings, context.has_template)
         self.listed = self.plain = False
         self.repeated: Counter[str] = Counter()  # rows left out since another says the same
-        if self.chat and self.form.type in ("text", *LABEL_COLUMNS):
+        if self.turns.asked and self.form.type in ("text", *LABEL_COLUMNS):
             option = "system" if settings.system is not None else "conversational"
             raise RecipeError(
                 f"`{option}` does not apply: {self.form.type!r} rows are no conversations",
@@ -130,18 +131,18 @@ class _Waiting:
             self.listed = True
         elif "prompt" in values:
             self.plain = True
-        if self.chat:
-            values = as_chat(values, self.settings.system)
+        values = self.turns.of(values)
         self.spool.add(row.name, values, row.history)
         self.parts.append(row.part == "validation")
         self.keys += content_key(values)
         if self.settings.group is not None:
             self.groups.append(group)
 
-    def make_alike(self) -> None:
+    def make_alike(self, source: str) -> None:
         """Make all rows conversations when some are: a trainer takes one kind of row."""
-        if self.chat or not (self.listed and self.plain):
+        if self.turns.chosen or not (self.listed and self.plain):
             return
+        self.turns.follow(source)
         before, self.spool, self.keys = self.spool, Spool(self.context.cache), bytearray()
         for number in range(len(before)):
             name, values, history = before.get(number)

@@ -6,7 +6,7 @@ import json
 import math
 import random
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,12 @@ def load(settings: MixSettings, context: Context) -> Dataset:
 
     Raises:
         DataError: the sources have record types that do not go together.
+        RecipeError: a source shall stay plain, though another has conversations.
     """
     data = {name: source() for name, source in context.sources.items()}
     kind, chats = _type(data)
+    if chats:
+        _check_plain(context.sources)
     spool = Spool(context.cache)
     train, validation = array("Q"), array("Q")
     wanted = _wanted({name: len(found.train) for name, found in data.items()}, settings)
@@ -58,6 +61,7 @@ def load(settings: MixSettings, context: Context) -> Dataset:
     unused = {f"{name}/{key}": count for name, found in data.items() for key, count in found.unused.items()}
     notes = tuple(f"{name}: {sentence}" for name, found in data.items() for sentence in found.notes)
     said = ", ".join(f"{name} ({wanted[name]} rows: {found.recognised})" for name, found in data.items())
+    said += ", all as conversations, as some of them are" if chats else ""
     return Dataset(
         type=kind,
         train=spool.records(order),
@@ -96,6 +100,17 @@ def _type(data: Mapping[str, Dataset]) -> tuple[RecordType, bool]:
     parts = [part for found in data.values() for part in (found.train, found.validation)]
     listed = {isinstance(part.rows[0].get("prompt"), list) for part in parts if len(part)}
     return next(iter(kinds.values())), len(listed) > 1
+
+
+def _check_plain(sources: Mapping[str, Callable[[], Dataset]]) -> None:
+    """Raises RecipeError when the rows of a source shall stay plain, though those of another are conversations."""
+    for name, source in sources.items():
+        if getattr(getattr(source, "settings", None), "conversational", None) is False:
+            raise RecipeError(
+                f"conversational = false leaves the rows of source {name!r} plain, but another has conversations",
+                details=["a trainer takes one kind of row"],
+                fix="Leave `conversational` out there, so that all become conversations, or set it for every source.",
+            )
 
 
 def _wanted(sizes: Mapping[str, int], settings: MixSettings) -> dict[str, int]:

@@ -65,8 +65,9 @@ class RowSettings(SplitSettings):
     """What to do with a conversation that the assistant begins."""
     system: Annotated[str, MinLen(1)] | None = None
     """System prompt for every conversation that has none. Plain prompts become conversations."""
-    conversational: bool = False
-    """Turn plain prompts and answers into user and assistant messages, so that the chat template applies."""
+    conversational: bool | None = None
+    """Whether plain prompts and answers become user and assistant messages, which the chat template renders. None makes
+    them so when the model that the stage begins with has a chat template; what was chosen is said."""
     ranking: Literal["all", "adjacent", "best-worst"] = "all"
     """Which pairs a ranking of more than two answers becomes: every better one with every worse one, neighbours, or
     the best with the worst. Where it has scores, each pair keeps their difference as `margin`."""
