@@ -68,9 +68,9 @@ def test_plain_rows_are_conversations_where_the_model_has_a_template(tmp_path: P
     ],
 )
 def test_plain_rows_stay_plain_where_it_has_none(tmp_path: Path, answer: bool | None, said: str) -> None:
-    data = load(tmp_path, {"prompt": "2 + 2?", "completion": "4"}, has_template=Asked(answer))
+    data = load(tmp_path, {"prompt": "2 + 2?", "completion": "4"}, has_template=Asked(answer), separator="")
     assert data.train.rows == [{"prompt": "2 + 2?", "completion": "4"}]
-    assert data.recognised.endswith(said)
+    assert said in data.recognised
 
 
 @pytest.mark.parametrize(("wanted", "said"), [(True, "as conversations"), (False, "as plain text")])
@@ -132,3 +132,59 @@ def test_a_source_that_shall_stay_plain_is_not_made_a_conversation(tmp_path: Pat
         mixed(tmp_path, Asked(True), one=None, two=False)
     both = mixed(tmp_path, Asked(True), one=False, two=False)
     assert all(isinstance(row["prompt"], str) for row in both.train.rows)
+
+
+@pytest.mark.parametrize(("row", "_"), PLAIN)
+def test_a_line_break_parts_prompt_and_answer_where_there_is_no_template(tmp_path: Path, row: Any, _: Any) -> None:
+    data = load(tmp_path, row, has_template=Asked(False))
+    assert data.train.rows[0]["prompt"] == "2 + 2?\n"
+    assert 'a line break is put behind each prompt (separator = "" puts nothing there)' in data.recognised
+    own = load(tmp_path, row, has_template=Asked(False), separator="\n\n### Response:\n")
+    assert own.train.rows[0]["prompt"] == "2 + 2?\n\n### Response:\n"
+    assert own.recognised.endswith("as set by `separator`")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"prompt": "Q: 2 + 2\nA: ", "completion": "4"},
+        {"prompt": "2 + 2 =", "completion": " 4"},
+        {"prompt": "2 + 2 =", "chosen": " 4", "rejected": "\n5"},
+    ],
+)
+def test_white_space_of_the_rows_own_is_left(tmp_path: Path, row: Any) -> None:
+    data = load(tmp_path, row, {**row, "prompt": "b "}, {"prompt": "a", **{k: row[k] for k in row if k != "prompt"}},
+                has_template=Asked(False))  # fmt: skip
+    assert [row["prompt"] for row in data.train.rows] == [row["prompt"], "b ", "a"]
+    assert "white space of their own" in data.recognised
+
+
+@pytest.mark.parametrize("settings", [{"conversational": False}, {}])
+def test_nothing_is_put_there_unasked_where_a_person_chose_or_nothing_is_known(tmp_path: Path, settings: Any) -> None:
+    data = load(tmp_path, {"prompt": "2 + 2?", "completion": "4"}, has_template=Asked(None), **settings)
+    assert data.train.rows[0]["prompt"] == "2 + 2?"
+    parted = load(tmp_path, {"prompt": "a", "completion": "b"}, has_template=Asked(None), separator="|", **settings)
+    assert parted.train.rows[0]["prompt"] == "a|"
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"prompt": "a", "completion": "b"}, "the rows become conversations"),
+        ({"text": "a"}, "no row has a plain prompt"),
+        ({"messages": [*ASKED, *FOUR]}, "no row has a plain prompt"),
+    ],
+)
+def test_a_separator_that_would_do_nothing_is_refused(tmp_path: Path, row: Any, why: str) -> None:
+    with pytest.raises(RecipeError, match=why):
+        load(tmp_path, row, has_template=Asked(True), separator="\n")
+    for other in ({"system": "Be brief."}, {"conversational": True}):
+        with pytest.raises(RecipeError, match="`separator` stands between plain prompts"):
+            check(JsonlSettings(path=Path("rows.jsonl"), separator="\n", **other), tmp_path)
+
+
+def test_the_split_and_the_duplicates_are_those_of_the_rows_with_their_separator(tmp_path: Path) -> None:
+    rows = [{"prompt": f"{n}?", "completion": str(n)} for n in range(20)]
+    data = load(tmp_path, *rows, rows[0], has_template=Asked(False), validation=0.2)
+    assert (len(data.train), len(data.validation)) == (16, 4)
+    assert all(row["prompt"].endswith("?\n") for row in [*data.train.rows, *data.validation.rows])

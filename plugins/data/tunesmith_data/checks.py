@@ -117,6 +117,11 @@ def _sides(share: float, own: object, option: str) -> None:
 
 
 def _columns(settings: RowSettings) -> None:
+    if settings.separator is not None and (settings.conversational or settings.system is not None):
+        raise RecipeError(
+            "`separator` stands between plain prompts and answers, and these become conversations",
+            fix=f"Leave it out, or leave out `{'conversational' if settings.conversational else 'system'}`.",
+        )
     if settings.conversational is False and settings.system is not None:
         raise RecipeError(
             "`system` makes every row a conversation, and conversational = false leaves plain ones as they are",

@@ -18,7 +18,6 @@ from tunesmith.labels import LABEL_COLUMNS
 from tunesmith_data.conversational import Turns
 from tunesmith_data.formats import FORMATS, Unusable, recognise, title_of
 from tunesmith_data.names import Names
-from tunesmith_data.pairs import as_chat
 from tunesmith_data.rankings import expanded
 from tunesmith_data.raw import Raw
 from tunesmith_data.reading import Reading
@@ -61,7 +60,7 @@ def collect(
     for row in chain(first, rows):
         waiting.take(row)
     names.check(source)
-    waiting.make_alike(source)
+    waiting.settle(source)
     train, validation = waiting.split(source, apart=held is not None)
     if settings.shuffle:
         train = array("Q", shuffled(train, context.seed))
@@ -110,7 +109,7 @@ class _Waiting:
         self.keys = bytearray()  # KEY_BYTES a row
         self.groups: list[str] = []  # of each row, when the settings name a column of groups
         self.turns = Turns(settings, context.has_template)
-        self.listed = self.plain = False
+        self.listed = False
         self.repeated: Counter[str] = Counter()  # rows left out since another says the same
         if self.turns.asked and self.form.type in ("text", *LABEL_COLUMNS):
             option = "system" if settings.system is not None else "conversational"
@@ -127,10 +126,7 @@ class _Waiting:
         except Unusable as error:
             self.context.ledger.drop(row.name, error.reason, expected=error.expected)
             return
-        if isinstance(values.get("prompt"), list):
-            self.listed = True
-        elif "prompt" in values:
-            self.plain = True
+        self.listed |= isinstance(values.get("prompt"), list)
         values = self.turns.of(values)
         self.spool.add(row.name, values, row.history)
         self.parts.append(row.part == "validation")
@@ -138,15 +134,15 @@ class _Waiting:
         if self.settings.group is not None:
             self.groups.append(group)
 
-    def make_alike(self, source: str) -> None:
-        """Make all rows conversations when some are: a trainer takes one kind of row."""
-        if self.turns.chosen or not (self.listed and self.plain):
+    def settle(self, source: str) -> None:
+        """Change what takes all rows to decide: some are conversations, so all are; or plain ones need a separator."""
+        change = self.turns.settled(source, listed=self.listed)
+        if change is None:
             return
-        self.turns.follow(source)
         before, self.spool, self.keys = self.spool, Spool(self.context.cache), bytearray()
         for number in range(len(before)):
             name, values, history = before.get(number)
-            values = as_chat(values)
+            values = change(values)
             self.spool.add(name, values, history)
             self.keys += content_key(values)
 

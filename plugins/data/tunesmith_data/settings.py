@@ -68,6 +68,10 @@ class RowSettings(SplitSettings):
     conversational: bool | None = None
     """Whether plain prompts and answers become user and assistant messages, which the chat template renders. None makes
     them so when the model that the stage begins with has a chat template; what was chosen is said."""
+    separator: str | None = None
+    """What is put between a plain prompt and its answer, as the prompt's end: in training, generation and evaluation.
+    None puts a line break there when the model has no chat template, unless most rows have white space there already,
+    and nothing when conversational is false; what was chosen is said."""
     ranking: Literal["all", "adjacent", "best-worst"] = "all"
     """Which pairs a ranking of more than two answers becomes: every better one with every worse one, neighbours, or
     the best with the worst. Where it has scores, each pair keeps their difference as `margin`."""
