@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from tunesmith import speed as machine
+from tunesmith.children import follow_parent
 from tunesmith.context import Context, SilentReporter
 from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.estimate import Lengths, Sizes, Speed
@@ -286,12 +287,12 @@ def _speed(plan: Plan, stage: StagePlan, sizes: Sizes) -> Speed:
 
 def main(path: Path) -> int:
     """Do a job, leave its outcome in the file that the job names, and return the exit code."""
-    from tunesmith.comparison.child import described, follow_parent
+    follow_parent()
+    from tunesmith.comparison.child import described
     from tunesmith.console import wait_quietly
     from tunesmith.console.failure import guarded as told
 
     wait_quietly()
-    follow_parent()
     job = json.loads(path.read_text(encoding="utf-8"))
 
     def work() -> int:

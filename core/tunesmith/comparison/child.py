@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
 from pathlib import Path
 from typing import Any
 
+from tunesmith.children import follow_parent
 from tunesmith.errors import TunesmithError
 
 
 def main(path: Path) -> int:
     """Do a job, leave its outcome in the file that the job names, and return the exit code."""
+    follow_parent()
     from tunesmith.comparison.job import Job, execute
     from tunesmith.console import wait_quietly
     from tunesmith.console.failure import guarded
@@ -22,7 +22,6 @@ def main(path: Path) -> int:
 
     wait_quietly()
     job = Job.read(path)
-    follow_parent()
 
     def work() -> int:
         try:
@@ -43,20 +42,6 @@ def described(error: BaseException) -> dict[str, Any]:
         parts = {"what": error.what, "where": error.where, "fix": error.fix, "details": list(error.details)}
         return {**parts, "exit_code": error.exit_code}
     return {"what": f"{type(error).__name__}: {error}", "where": None, "fix": None, "details": [], "exit_code": 1}
-
-
-def follow_parent() -> None:
-    """From now on stop as at a signal when the parent is gone: its end of the pipe is closed then."""
-    threading.Thread(target=_wait_for_end, daemon=True).start()
-
-
-def _wait_for_end() -> None:
-    try:
-        while os.read(0, 1):
-            continue
-    except OSError:
-        return
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":
