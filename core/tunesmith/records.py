@@ -67,7 +67,8 @@ class Dataset:
     where there are several: measures are then given for each of them too.
 
     `unused` counts the rows that have each key which nothing reads, as `{"id": 40, "messages[].name": 2}`; `notes` are
-    sentences on how the rows were understood. `tunesmith data check` shows both.
+    sentences on how the rows were understood. `tunesmith data check` shows both. `instead` says of other record types
+    what in the recipe makes such rows of these, for a trainer that takes no others.
     """
 
     type: RecordType
@@ -78,6 +79,7 @@ class Dataset:
     task: str = ""
     unused: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    instead: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.type not in RECORD_COLUMNS:

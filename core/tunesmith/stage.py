@@ -281,7 +281,10 @@ def export(use: Use, artifact: Path, context: Context) -> Path:
 
 def _check_type(component: Trainer | Evaluator, accepts: tuple[str, ...], data: Dataset) -> None:
     if accepts and data.type not in accepts:
+        how = next((data.instead[other] for other in accepts if other in data.instead), "")
         raise DataError(
             f"{component.kind} {component.name!r} cannot use {data.type!r} rows; it takes {', '.join(accepts)}",
-            fix="Choose another one, or map the columns: `tunesmith data check RECIPE` shows what was recognised.",
+            fix=f"{how}; or choose another {component.kind}."
+            if how
+            else "Choose another one, or map the columns: `tunesmith data check RECIPE` shows what was recognised.",
         )

@@ -18,12 +18,22 @@ def test_every_table_is_as_the_code_declares() -> None:
     assert {match["name"] for match in page.TABLE.finditer(text)} == set(page.tables())
 
 
+ASKED = [{"role": "user", "content": "a"}]
+TALK = [*ASKED, {"role": "assistant", "content": "b"}]
 ROWS: dict[str, dict[str, Any]] = {
     "ranking": {"prompt": "a", "answers": ["b", "c"]},
+    "preference-messages": {"messages": ASKED, "chosen": "b", "rejected": "c"},
+    "preference-alpaca": {"instruction": "a", "chosen": "b", "rejected": "c"},
+    "transcripts": {"chosen": "\n\nHuman: a\n\nAssistant: b", "rejected": "\n\nHuman: a\n\nAssistant: c"},
     "preference": {"prompt": "a", "chosen": "b", "rejected": "c"},
+    "rejected-response": {"messages": TALK, "rejected_response": "c"},
+    "chosen-messages": {"chosen_messages": TALK, "rejected_messages": [*ASKED, {"role": "assistant", "content": "c"}]},
+    "unpaired-messages": {"messages": TALK, "label": True},
+    "unpaired-alpaca": {"instruction": "a", "output": "b", "label": True},
     "unpaired-preference": {"prompt": "a", "completion": "b", "label": True},
     "prompt-completion": {"prompt": "a", "completion": "b"},
-    "messages": {"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]},
+    "messages": {"messages": TALK},
+    "conversation": {"conversation": [["a", "b"]]},
     "sharegpt": {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]},
     "alpaca": {"instruction": "a", "output": "b"},
     "text-label": {"text": "a", "label": "b"},
@@ -42,7 +52,16 @@ SAID: dict[str, Any] = {
     **dict.fromkeys(extras.WEIGHTS, 2.0),
 }
 #: Own columns that are not in ROWS, or say by their value only whether the row can be used.
-OWN: dict[str, Any] = {"input": "more", "scores": [1, 2], "mask": "assistant"}
+OWN: dict[str, Any] = {
+    "input": "more",
+    "scores": [1, 2],
+    "mask": "assistant",
+    **{column: [["other", "talk"]] for column in ("messages", "conversations", "conversation")},
+    "prompt": "other",
+    **dict.fromkeys(("label", "kto_tag"), False),
+    "rejected_response": "d",
+    "rejected_messages": [*ASKED, {"role": "assistant", "content": "d"}],
+}
 
 
 def outcome(row: dict[str, Any], name: str) -> Any:

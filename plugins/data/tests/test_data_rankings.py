@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tunesmith import Context, Dataset
+from tunesmith import Context, Dataset, RecipeError
 from tunesmith_data.formats import Unusable, convert, recognise
 from tunesmith_data.loaders import jsonl
 from tunesmith_data.settings import JsonlSettings
@@ -107,5 +107,27 @@ def test_a_ranking_s_pairs_stay_on_one_side_of_the_split(tmp_path):
     assert not {row["prompt"] for row in dataset.train.rows} & {row["prompt"] for row in dataset.validation.rows}
 
 
-def test_other_rows_are_left_alone(tmp_path):
-    assert load(tmp_path, {"prompt": "a", "completion": "b"}, pairs="unpaired").type == "prompt-completion"
+@pytest.mark.parametrize("row", [RANKED, SCORED, {"prompt": "2+2?", "chosen": "4", "rejected": "5"}])
+def test_the_wanted_answer_of_a_pair_alone(tmp_path, row):
+    dataset = load(tmp_path, row, pairs="wanted")
+    assert (dataset.type, dict(dataset.train)) == (
+        "prompt-completion",
+        {"rows.jsonl:1": {"prompt": "2+2?", "completion": "4"}},
+    )
+
+
+def test_the_wanted_of_answers_with_labels(tmp_path):
+    context = Context(folder=tmp_path)
+    rows = [{"prompt": f"{n}?", "completion": "yes", "label": n % 2 == 0} for n in range(4)]
+    dataset = load(tmp_path, *rows, pairs="wanted", context=context)
+    assert (dataset.type, dataset.train.ids) == ("prompt-completion", ["rows.jsonl:1", "rows.jsonl:3"])
+    assert dataset.train.rows[0] == {"prompt": "0?", "completion": "yes"}
+    assert context.ledger.reasons() == {"an unwanted answer, left out by `pairs`": 2}
+    context.ledger.check(0.0)
+
+
+def test_pairs_of_rows_that_are_none_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="'prompt-completion' rows do not say which answers are wanted"):
+        load(tmp_path, {"prompt": "a", "completion": "b"}, pairs="unpaired")
+    with pytest.raises(RecipeError, match="'unpaired-preference' rows have labels already"):
+        load(tmp_path, {"prompt": "a", "completion": "b", "label": True}, pairs="unpaired")

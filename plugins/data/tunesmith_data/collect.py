@@ -15,6 +15,7 @@ from typing import Any
 from tunesmith import Context, DataError, Dataset, RecipeError, Records, Row, Spool
 from tunesmith.errors import nearest
 from tunesmith.labels import LABEL_COLUMNS
+from tunesmith.spec import RecordType
 from tunesmith_data.conversational import Turns
 from tunesmith_data.formats import FORMATS, Unusable, recognise, title_of
 from tunesmith_data.names import Names
@@ -24,6 +25,13 @@ from tunesmith_data.reading import Reading
 from tunesmith_data.settings import RowSettings
 from tunesmith_data.split import DUPLICATE, KEY_BYTES, OVERLAP, content_key, held_out, sample, shuffled
 
+#: Types of rows that say which answers are wanted, and what `pairs` makes of them.
+PAIRS: tuple[RecordType, ...] = ("preference", "unpaired-preference")
+MADE: dict[str, RecordType] = {"unpaired": "unpaired-preference", "wanted": "prompt-completion"}
+INSTEAD = {
+    "unpaired": 'pairs = "unpaired" in [data] makes of each pair its two answers with a label',
+    "wanted": 'pairs = "wanted" in [data] trains on the wanted answers alone',
+}
 LOOKED_AT = 100  # rows by which the format is recognised
 
 
@@ -70,14 +78,22 @@ def collect(
         "unused": waiting.reading.unused(),
         "notes": (*waiting.notes, *names.notes()),
     }
-    if kind != "preference":
+    if settings.pairs != "keep" and (kind not in PAIRS or kind == MADE[settings.pairs]):
+        say = "have labels already" if kind in PAIRS else "do not say which answers are wanted"
+        raise RecipeError(
+            f"pairs = {settings.pairs!r} does not apply: {kind!r} rows {say}",
+            where=source,
+            fix="Leave `pairs` out." if kind in PAIRS else "Leave `pairs` out, or map the answers with `columns`.",
+        )
+    if kind not in PAIRS:
         parts = waiting.spool.records(train), waiting.spool.records(validation)
         labels = settings.label_names if kind in LABEL_COLUMNS else ()
         return Dataset(type=kind, train=parts[0], validation=parts[1], recognised=said, labels=labels, **further)
     # a ranking's pairs, and a pair's two answers, stay on one side of the split
-    kind = "unpaired-preference" if settings.pairs == "unpaired" else kind
     pairs = [_expanded(waiting.spool.records(numbers), settings, context) for numbers in (train, validation)]
-    return Dataset(type=kind, train=pairs[0], validation=pairs[1], recognised=said, **further)
+    kind = MADE.get(settings.pairs, kind)
+    instead: dict[str, str] = {MADE[way]: how for way, how in INSTEAD.items() if MADE[way] != kind}
+    return Dataset(type=kind, train=pairs[0], validation=pairs[1], recognised=said, instead=instead, **further)
 
 
 def _incoming(raws: Iterable[Raw], held: Iterable[Raw] | None, names: Names, context: Context) -> Iterator[Row]:
@@ -263,7 +279,7 @@ def _format(source: str, first: Sequence[Mapping[str, Any]], settings: RowSettin
             fix='Say which columns are meant, such as columns = {prompt = "question", completion = "answer"}, '
             "or name the format: format = NAME.",
         )
-    if settings.format != "auto" and not any(set(FORMATS[name].columns) <= set(row) for row in first):
+    if settings.format != "auto" and not any(FORMATS[name].has_columns(row) for row in first):
         raise DataError(
             f"no row has the columns of the format {name!r}: {', '.join(FORMATS[name].columns)}",
             where=source,

@@ -10,68 +10,21 @@ best first; `rankings.expanded` makes its pairs.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 from typing import Any
 
 from tunesmith.spec import RecordType
 from tunesmith_data import extras
+from tunesmith_data.form import Format, Row
 from tunesmith_data.labelled import text_label, text_labels, tokens_tags
 from tunesmith_data.messages import conversation
-from tunesmith_data.pairs import preference, prompt_and_completion, prompt_only
+from tunesmith_data.pairs import alpaca, prompt_and_completion, prompt_only
+from tunesmith_data.preferences import COMPLETION, INSTRUCTION, PREFERENCES, PROMPT
 from tunesmith_data.rankings import ranking
-from tunesmith_data.values import Unusable, clean, filled, get, text, verdict
+from tunesmith_data.raw import BARE
+from tunesmith_data.values import Unusable, filled, get, text
 
 __all__ = ["FORMATS", "Format", "Unusable", "convert", "recognise", "title_of"]
-
-Row = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Format:
-    """One way of writing rows.
-
-    Args:
-        name: what a recipe writes after `format`.
-        title: what the console says was recognised.
-        type: the record type that its rows become.
-        columns: the columns by which it is recognised.
-        convert: makes a canonical row of its own columns, or raises `Unusable`.
-        own: its own columns, and what becomes of each.
-        chat: whether its rows are conversations, which may have `extras.READ` beside them.
-    """
-
-    name: str
-    title: str
-    type: RecordType
-    columns: tuple[str, ...]
-    convert: Callable[[Row], dict[str, Any]]
-    own: Mapping[str, str]
-    chat: bool = True
-
-    @property
-    def reads(self) -> dict[str, str]:
-        """Every column that is read, and what becomes of it."""
-        return {**(extras.READ if self.chat else {}), **extras.WEIGHTS, **self.own}
-
-    @property
-    def refuses(self) -> dict[str, str]:
-        """Every column that is refused when it says anything, and why."""
-        known = extras.REFUSED if self.chat else extras.UNREADABLE
-        return {column: why for column, why in known.items() if column not in self.own}
-
-
-def _alpaca(row: Row) -> dict[str, Any]:
-    """Instruction and optional input, a blank line between them, make the prompt (without Alpaca's preamble)."""
-    prompt = text(row, "instruction")
-    extra = row.get("input")
-    if extra is not None and not (isinstance(extra, str) and not extra.strip()):
-        prompt = f"{prompt}\n\n{clean(extra, repr('input'))}"
-    return {"prompt": prompt, "completion": text(row, "output")}
-
-
-def _unpaired(row: Row) -> dict[str, Any]:
-    return {**prompt_and_completion(row), "label": verdict(row)}
 
 
 def _messages(row: Row) -> dict[str, Any]:
@@ -84,12 +37,14 @@ def _sharegpt(row: Row) -> dict[str, Any]:
     return {"messages": conversation(get(row, "conversations"), "conversations")}
 
 
+def _conversation(row: Row) -> dict[str, Any]:
+    return {"messages": conversation(get(row, BARE), BARE)}
+
+
 def _text(row: Row) -> dict[str, Any]:
     return {"text": text(row, "text")}
 
 
-_PROMPT = {"prompt": "what the user asks: text, or messages that end with the user's or a tool's"}
-_COMPLETION = {"completion": "the answer: text, or messages that begin with the assistant's"}
 _TEXT = {"text": "the text"}
 
 _ALL = (
@@ -99,35 +54,16 @@ _ALL = (
         "preference",
         ("prompt", "answers"),
         ranking,
-        {**_PROMPT, "answers": "a list of answers, the best first", "scores": "a list of numbers, one an answer"},
+        {**PROMPT, "answers": "a list of answers, the best first", "scores": "a list of numbers, one an answer"},
     ),
-    Format(
-        "preference",
-        "preference (prompt, chosen, rejected)",
-        "preference",
-        ("chosen", "rejected"),
-        preference,
-        {
-            "prompt": f"{_PROMPT['prompt']}; may be left out where both answers begin with it",
-            "chosen": "the better answer: text, or messages",
-            "rejected": "the worse answer, written as the better one",
-        },
-    ),
-    Format(
-        "unpaired-preference",
-        "unpaired preference (prompt, completion, label)",
-        "unpaired-preference",
-        ("prompt", "completion", "label"),
-        _unpaired,
-        {**_PROMPT, **_COMPLETION, "label": "whether the answer is wanted: true or false"},
-    ),
+    *PREFERENCES,
     Format(
         "prompt-completion",
         "prompt-completion (prompt, completion)",
         "prompt-completion",
         ("prompt", "completion"),
         prompt_and_completion,
-        {**_PROMPT, **_COMPLETION},
+        {**PROMPT, **COMPLETION},
     ),
     Format(
         "messages",
@@ -149,16 +85,20 @@ _ALL = (
         },
     ),
     Format(
+        "conversation",
+        "bare conversations (messages, or questions with their answers)",
+        "messages",
+        (BARE,),
+        _conversation,
+        {BARE: "the conversation: as in `messages`; also what a row is that is a list itself"},
+    ),
+    Format(
         "alpaca",
         "Alpaca (instruction, input, output)",
         "prompt-completion",
         ("instruction", "output"),
-        _alpaca,
-        {
-            "instruction": "what the user asks",
-            "input": "more of it, after a blank line; may be empty",
-            "output": "the answer",
-        },
+        alpaca,
+        {**INSTRUCTION, "output": "the answer"},
     ),
     Format(
         "text-label",
@@ -188,7 +128,7 @@ _ALL = (
         chat=False,
     ),
     Format("text", "plain text (text)", "text", ("text",), _text, _TEXT, chat=False),
-    Format("prompt", "prompts only (prompt)", "prompt", ("prompt",), prompt_only, _PROMPT),
+    Format("prompt", "prompts only (prompt)", "prompt", ("prompt",), prompt_only, PROMPT),
 )
 
 #: Every format by its name. The order is the order of recognition: the more columns it takes, the earlier.
@@ -203,22 +143,30 @@ def recognise(rows: Iterable[Row]) -> str | None:
     return named[0][0] if named else None
 
 
-def convert(row: Row, name: str) -> tuple[RecordType, dict[str, Any]]:
+def convert(row: Row, name: str, *, chosen: bool = False) -> tuple[RecordType, dict[str, Any]]:
     """A row of the format `name` as its record type and a canonical row.
+
+    Args:
+        chosen: the recipe names the format, so that a row with a verdict is still what it says.
 
     Raises:
         Unusable: with the reason.
         KeyError: there is no such format.
     """
     form = FORMATS[name]
-    if not all(column in row for column in form.columns):
-        own = _recognise_one(row)
-        if own is not None and own != name:
-            raise Unusable(f"the row is {title_of(own)}, unlike most")
+    own = _recognise_one(row)
+    if own is not None and own != name and (not form.has_columns(row) or (not chosen and _judges(own, form))):
+        raise Unusable(f"the row is {title_of(own)}, unlike most")
     for column, why in form.refuses.items():
         if filled(row.get(column)):
             raise Unusable(f"the row has {column!r}: {why}; `ignore` can leave it out")
     return form.type, (extras.beside if form.chat else extras.weighted)(row, form.convert(row))
+
+
+def _judges(own: str, form: Format) -> bool:
+    """Whether rows of the format `own` say which answers are wanted, and those of `form` do not."""
+    verdicts = ("preference", "unpaired-preference")
+    return FORMATS[own].type in verdicts and form.type not in verdicts
 
 
 def title_of(name: str) -> str:
@@ -227,4 +175,4 @@ def title_of(name: str) -> str:
 
 
 def _recognise_one(row: Row) -> str | None:
-    return next((form.name for form in _ALL if all(column in row for column in form.columns)), None)
+    return next((form.name for form in _ALL if form.fits(row)), None)

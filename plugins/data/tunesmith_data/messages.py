@@ -16,6 +16,7 @@ from tunesmith_data import weights
 from tunesmith_data.calls import calls
 from tunesmith_data.parts import MEDIA, joined, unread
 from tunesmith_data.raw import kind
+from tunesmith_data.turns import turned
 from tunesmith_data.values import Unusable, clean, filled, from_json, one_of
 
 Message = dict[str, Any]
@@ -89,6 +90,7 @@ def messages(value: Any, column: str) -> list[Message]:
     Raises:
         Unusable: it is no list, is empty, or a message in it cannot be used.
     """
+    value = turned(value)
     if not isinstance(value, (list, tuple)):
         raise Unusable(f"{column!r} is {kind(value)}, not a list of messages")
     if not value:

@@ -19,12 +19,13 @@ from tunesmith_data.calls import TOOLS
 from tunesmith_data.extras import KWARGS, REASONING
 from tunesmith_data.parts import MEDIA, THINKING_TYPES
 from tunesmith_data.settings import RowSettings
+from tunesmith_data.turns import turned
 from tunesmith_data.values import filled, from_json
 
 #: Columns of which the objects are no messages.
 OTHER_OBJECTS = (*TOOLS, KWARGS)
 #: Columns that hold messages and nothing else, so that text there is JSON.
-ALWAYS_MESSAGES = ("messages", "conversations", "history")
+ALWAYS_MESSAGES = ("messages", "conversations", "conversation", "history", "chosen_messages", "rejected_messages")
 #: What `ignore` may name beside keys.
 PLACEHOLDERS = tuple(f"<{medium}>" for medium in MEDIA)
 
@@ -158,6 +159,7 @@ def messages_in(column: str, value: Any) -> Iterator[Mapping[str, Any]]:
     """The messages in a column, at any depth of lists."""
     if column in ALWAYS_MESSAGES:
         value = from_json(value)
+    value = turned(value)
     if isinstance(value, Mapping):
         yield value
     elif isinstance(value, (list, tuple)):

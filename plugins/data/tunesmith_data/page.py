@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 
-from tunesmith_data import calls, extras, messages, parts
+from tunesmith_data import calls, extras, messages, parts, turns
 from tunesmith_data.formats import FORMATS
 
 TABLE = re.compile(r"(?P<begin><!-- table (?P<name>[a-z-]+) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
@@ -29,6 +29,7 @@ def tables() -> dict[str, str]:
     found["refused-conversation"] = _table(
         "column", {name: why for name, why in extras.REFUSED.items() if name not in extras.UNREADABLE}, "refused"
     )
+    found["turns"] = _table("key of a turn", turns.KEYS)
     found["message"] = _table("key of a message", messages.READ)
     found["refused-message"] = _table("key of a message", messages.REFUSED, "refused")
     found["part"] = _parts()
@@ -48,7 +49,10 @@ def written(page: str) -> str:
 
 
 def _formats() -> str:
-    rows = ((f"`{name}`", _code(form.columns), form.title, f"`{form.type}`") for name, form in FORMATS.items())
+    rows = (
+        (f"`{name}`", ", ".join(_either(column) for column in form.columns), form.title, f"`{form.type}`")
+        for name, form in FORMATS.items()
+    )
     return _lines(("`format`", "recognised by", "what it is", "record type"), rows)
 
 
@@ -71,6 +75,10 @@ def _lines(headings: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
     heads = list(headings)
     lines = [heads, ["---"] * len(heads), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _either(column: str) -> str:
+    return " or ".join(f"`{name}`" for name in column.split("|"))
 
 
 def _code(names: Iterable[str]) -> str:

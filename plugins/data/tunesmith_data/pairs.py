@@ -6,30 +6,45 @@ from collections.abc import Mapping
 from typing import Any
 
 from tunesmith_data.messages import Message, check_order, check_trained, messages
-from tunesmith_data.raw import kind
-from tunesmith_data.values import Unusable, get, text
+from tunesmith_data.raw import kind, turn
+from tunesmith_data.values import Unusable, clean, get, text
 
 Row = Mapping[str, Any]
+Side = str | list[Message]
 
 
 def prompt_and_completion(row: Row) -> dict[str, Any]:
     """Both as text, or both as messages when one of them is."""
-    prompt, completion = _side(row, "prompt"), _side(row, "completion")
+    prompt, completion = side(row, "prompt"), side(row, "completion")
     if isinstance(prompt, str) and isinstance(completion, str):
         return {"prompt": prompt, "completion": completion}
     asked, answered = as_user(prompt), as_assistant(completion)
-    _check_turn(asked, answered, "completion")
+    check_turn(asked, answered, "completion")
     check_trained(answered)
     return {"prompt": asked, "completion": answered}
 
 
 def prompt_only(row: Row) -> dict[str, Any]:
     """A prompt as text, or as messages that end with the user's."""
-    prompt = _side(row, "prompt")
+    prompt = side(row, "prompt")
     if not isinstance(prompt, str):
         check_order(prompt)
         _check_end(prompt)
     return {"prompt": prompt}
+
+
+def alpaca(row: Row) -> dict[str, Any]:
+    """Instruction with its input as the prompt, and the output."""
+    return {"prompt": instruction(row), "completion": text(row, "output")}
+
+
+def instruction(row: Row) -> str:
+    """Instruction and optional input, a blank line between them (without Alpaca's preamble)."""
+    prompt = text(row, "instruction")
+    extra = row.get("input")
+    if extra is None or (isinstance(extra, str) and not extra.strip()):
+        return prompt
+    return f"{prompt}\n\n{clean(extra, repr('input'))}"
 
 
 def preference(row: Row) -> dict[str, Any]:
@@ -37,25 +52,39 @@ def preference(row: Row) -> dict[str, Any]:
 
     Answers that are lists of messages may begin with the prompt: their common beginning is the prompt.
     """
-    chosen, rejected = _side(row, "chosen"), _side(row, "rejected")
+    chosen, rejected = side(row, "chosen"), side(row, "rejected")
+    plain = isinstance(chosen, str) and isinstance(rejected, str)
+    prompt = side(row, "prompt") if plain or row.get("prompt") is not None else []
+    return paired(prompt, chosen, rejected)
+
+
+def paired(
+    prompt: Side, chosen: Side, rejected: Side, names: tuple[str, str] = ("chosen", "rejected")
+) -> dict[str, Any]:
+    """A pair, all of text or all of messages. Answers of messages may begin with the prompt, which may then be empty.
+
+    Args:
+        names: the columns of the answers, for reasons.
+
+    Raises:
+        Unusable: the answers are alike, or do not fit the prompt.
+    """
     if chosen == rejected:
-        raise Unusable("'chosen' equals 'rejected'")
+        raise Unusable(f"{names[0]!r} equals {names[1]!r}")
     if isinstance(chosen, str) and isinstance(rejected, str):
-        prompt = _side(row, "prompt")
         if isinstance(prompt, str):
             return {"prompt": prompt, "chosen": chosen, "rejected": rejected}
         shared: list[Message] = []
         one, two = as_assistant(chosen), as_assistant(rejected)
     elif isinstance(chosen, str) or isinstance(rejected, str):
-        raise Unusable(f"'chosen' is {kind(chosen)} but 'rejected' is {kind(rejected)}")
+        raise Unusable(f"{names[0]!r} is {kind(chosen)} but {names[1]!r} is {kind(rejected)}")
     else:
         shared, one, two = _split_common(chosen, rejected)
-        prompt = _side(row, "prompt") if row.get("prompt") is not None else []
     asked = _whole_prompt(prompt, shared)
     if not asked:
         raise Unusable("no 'prompt', and the answers do not begin alike")
-    _check_turn(asked, one, "chosen")
-    _check_turn(asked, two, "rejected")
+    check_turn(asked, one, names[0])
+    check_turn(asked, two, names[1])
     return {"prompt": asked, "chosen": one, "rejected": two}
 
 
@@ -90,8 +119,11 @@ def as_chat(row: Mapping[str, Any], system: str | None = None) -> dict[str, Any]
     return found
 
 
-def _side(row: Row, column: str) -> str | list[Message]:
+def side(row: Row, column: str) -> Side:
+    """A column as text, or as messages where it is a list, or one message."""
     value = get(row, column)
+    if turn(value):
+        value = [value]
     return messages(value, column) if isinstance(value, (list, tuple)) else text(row, column)
 
 
@@ -112,7 +144,12 @@ def _whole_prompt(prompt: str | list[Message], shared: list[Message]) -> list[Me
     return shared if repeated else [*as_user(prompt), *shared]
 
 
-def _check_turn(prompt: list[Message], answer: list[Message], column: str) -> None:
+def check_turn(prompt: list[Message], answer: list[Message], column: str) -> None:
+    """Refuse an answer that does not follow its prompt.
+
+    Raises:
+        Unusable: why it does not.
+    """
     if not answer:
         raise Unusable(f"{column!r} holds no more than the prompt")
     _check_end(prompt)

@@ -48,14 +48,37 @@ def ranking(row: Mapping[str, Any]) -> dict[str, Any]:
 def expanded(rows: Iterable[Row], settings: RowSettings, context: Context) -> Iterator[Row]:
     """Rankings as pairs, and pairs as single answers where the settings want it; each row more counts as read."""
     for row in rows:
-        made = list(_pairs(row, settings.ranking))
-        if settings.pairs == "unpaired":
-            made = [single for pair in made for single in _singles(pair)]
+        made = _made(row, settings)
         if made:
             context.ledger.read(len(made) - 1)
         else:
-            context.ledger.drop(row.name, "all answers have the same score", expected=True)
+            reason = "an unwanted answer, left out by `pairs`" if _single(row) else "all answers have the same score"
+            context.ledger.drop(row.name, reason, expected=True)
         yield from made
+
+
+def _made(row: Row, settings: RowSettings) -> list[Row]:
+    """What becomes of a row: its pairs, their answers, or the wanted answer alone."""
+    if _single(row):
+        if settings.pairs != "wanted":
+            return [row]
+        rest = {column: value for column, value in row.values.items() if column != "label"}
+        return [replace(row, values=rest)] if row.values["label"] else []
+    pairs = list(_pairs(row, settings.ranking))
+    if settings.pairs == "keep":
+        return pairs
+    if settings.pairs == "unpaired":
+        return [single for pair in pairs for single in _singles(pair)]
+    best = next((single for pair in pairs for single in _singles(pair)), None)
+    if best is None:
+        return []
+    rest = {column: value for column, value in best.values.items() if column != "label"}
+    return [replace(best, name=row.name, values=rest)]
+
+
+def _single(row: Row) -> bool:
+    """Whether a row is an answer with its verdict, and no pair."""
+    return "completion" in row.values
 
 
 def _pairs(row: Row, how: str) -> Iterator[Row]:

@@ -46,7 +46,7 @@ def bare(value: Any) -> bool:
 
 def turn(value: Any) -> bool:
     """Whether an object is a message, or a question with its answer."""
-    return isinstance(value, dict) and any(keys <= value.keys() for keys in TURN_KEYS)
+    return isinstance(value, Mapping) and any(keys <= value.keys() for keys in TURN_KEYS)
 
 
 def pair(value: Any) -> bool:

@@ -43,7 +43,8 @@ class Reading:
         Raises:
             Unusable: with the reason.
         """
-        converted = convert(split_lists(values, self.settings.label_separator), self.form.name)[1]
+        separated = split_lists(values, self.settings.label_separator)
+        converted = convert(separated, self.form.name, chosen=self.settings.format != "auto")[1]
         found = named(converted, self.form.type, self.settings.label_names)
         self._check(found)
         self._unused.update({key for key, value in self._unread(values) if filled(value)})

@@ -12,11 +12,19 @@ from tunesmith import Ge, Gt, Interval, Len, MinLen, Settings
 FormatName = Literal[
     "auto",
     "ranking",
+    "preference-messages",
+    "preference-alpaca",
+    "transcripts",
     "preference",
+    "rejected-response",
+    "chosen-messages",
     "unpaired-preference",
+    "unpaired-messages",
+    "unpaired-alpaca",
     "prompt-completion",
     "messages",
     "sharegpt",
+    "conversation",
     "alpaca",
     "text-label",
     "text-labels",
@@ -75,8 +83,9 @@ class RowSettings(SplitSettings):
     ranking: Literal["all", "adjacent", "best-worst"] = "all"
     """Which pairs a ranking of more than two answers becomes: every better one with every worse one, neighbours, or
     the best with the worst. Where it has scores, each pair keeps their difference as `margin`."""
-    pairs: Literal["keep", "unpaired"] = "keep"
-    """What becomes of pairs: unpaired makes of each its two answers with a label, wanted and unwanted, as KTO takes."""
+    pairs: Literal["keep", "unpaired", "wanted"] = "keep"
+    """What becomes of pairs: unpaired makes of each its two answers with a label, wanted and unwanted, as KTO takes;
+    wanted leaves the better answer alone as a completion, and of answers with a label those that are wanted."""
     group: Annotated[str, MinLen(1)] | None = None
     """A column whose equal values stay on one side of the split, such as a customer or a document. A row without a
     value there is dropped. It need not be kept."""

@@ -101,13 +101,27 @@ def clean(value: Any, what: str) -> str:
 
 
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
+#: The columns that say whether an answer is wanted.
+VERDICTS = ("label", "kto_tag")
 
 
 def verdict(row: Mapping[str, Any]) -> bool:
     """True for a wanted answer, false for an unwanted one; CSV writes them as text."""
-    value = get(row, "label")
-    if isinstance(value, (bool, int)) and value in (0, 1):
+    name, value = one_of(row, VERDICTS)
+    if not name:
+        raise Unusable(f"no {' or '.join(map(repr, VERDICTS))}")
+    found = _truth(value)
+    if found is None:
+        raise Unusable(f"{name!r} is not true or false")
+    return found
+
+
+def judged(row: Mapping[str, Any]) -> bool:
+    """Whether a row says that its answer is wanted, or unwanted."""
+    return any(_truth(row.get(name)) is not None for name in VERDICTS)
+
+
+def _truth(value: Any) -> bool | None:
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
         return bool(value)
-    if isinstance(value, str) and value.strip().lower() in TRUTH:
-        return TRUTH[value.strip().lower()]
-    raise Unusable("'label' is not true or false")
+    return TRUTH.get(value.strip().lower()) if isinstance(value, str) else None
