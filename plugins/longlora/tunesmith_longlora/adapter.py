@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from peft import LoraConfig
@@ -14,6 +15,7 @@ from tunesmith_longlora.positions import Positions, rotary
 from tunesmith_transformers.loading.heads import head_modules
 from tunesmith_transformers.peft.adapted import check_rank, target_layers, task_type
 from tunesmith_transformers.peft.layers import sides
+from tunesmith_transformers.peft.ties import tied
 
 
 def apply(handle: ModelHandle, settings: LongLoraSettings, context: Context) -> LongLoraAdapted:
@@ -40,7 +42,7 @@ def apply(handle: ModelHandle, settings: LongLoraSettings, context: Context) -> 
         target_modules=sorted(layers),
         modules_to_save=sorted(whole) or None,
         # without it PEFT would train a copy of the embeddings and leave the head that shares them behind
-        ensure_weight_tying=settings.train_embeddings and tied(model),
+        ensure_weight_tying=settings.train_embeddings and keeps_tie(model, layers),
         task_type=task_type(handle),
     )
     adapted = LongLoraAdapted(handle, config, group_size, positions)
@@ -97,10 +99,10 @@ def attentions(model: Any) -> dict[str, Any]:
     return {name: module for name, module in model.named_modules() if hasattr(module, "is_causal")}
 
 
-def tied(model: Any) -> bool:
-    """Whether the head over the vocabulary shares the weights of the input embeddings."""
-    head = model.get_output_embeddings()
-    return head is not None and head.weight is model.get_input_embeddings().weight
+def keeps_tie(model: Any, layers: Mapping[str, Any]) -> bool:
+    """Whether the head shares the weights of the input embeddings, and is not adapted by itself."""
+    pair = tied(model)
+    return bool(pair) and not any(layer in pair for layer in layers.values())
 
 
 def quarter(longest: int | None) -> int:

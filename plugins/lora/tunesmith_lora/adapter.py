@@ -14,6 +14,7 @@ from tunesmith_lora import LoraSettings, loftq
 from tunesmith_lora.handle import ADAPTER, LoraAdapted, ResidualAdapted
 from tunesmith_transformers.peft.adapted import check_rank, target_layers, task_type
 from tunesmith_transformers.peft.layers import sides
+from tunesmith_transformers.peft.ties import own_weight, tied
 
 Value = TypeVar("Value", int, float)
 
@@ -35,7 +36,16 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
     shapes_only = any(layer.weight.is_meta for layer in layers.values())
     residual = settings.init in ("pissa", "olora") and not shapes_only
     whole = modules_to_save(handle.model, settings.modules_to_save)
-    tied = any(module in _tied(handle.model) for module in whole.values())
+    if both := sorted(set(layers) & set(whole)):
+        raise RecipeError(
+            f"{both[0]} is in target_modules and in modules_to_save: it cannot be adapted and trained in full at once",
+            fix="Leave it out of one of them in [adapter].",
+        )
+    pair = tied(handle.model)
+    if settings.use_dora:
+        _check_magnitudes(layers, pair)
+    # PEFT keeps both together where one is trained in full; an adapter on one opens the tie
+    kept = any(module in pair for module in whole.values()) and not any(layer in pair for layer in layers.values())
     with warnings.catch_warnings():
         # PEFT warns that it cannot convert the artifact of such a start; the handle does
         warnings.filterwarnings("ignore", message="Using Rank-Stabilized LoRA with rank_pattern")
@@ -47,7 +57,7 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
             rank_pattern={name: rank for name, rank in ranks.items() if rank != settings.rank},
             alpha_pattern={name: alpha for name, alpha in alphas.items() if alpha != settings.alpha},
             modules_to_save=sorted(whole) or None,
-            ensure_weight_tying=tied,
+            ensure_weight_tying=kept,
             init_lora_weights=True if shapes_only else _init(settings),
             use_rslora=settings.use_rslora,
             use_dora=settings.use_dora,
@@ -56,7 +66,7 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
     told = settings.rank if len(set(ranks.values())) == 1 else f"{min(ranks.values())} to {max(ranks.values())}"
     context.reporter.say(f"lora: rank {told} on {len(layers)} linear layers")
     adapted = (_residual if residual else LoraAdapted)(handle, config, settings.lora_plus_ratio)
-    if tied:
+    if kept:
         _check_tie(adapted)
     if settings.init == "loftq" and context.fresh:
         before, after = loftq.start(adapted)
@@ -67,8 +77,8 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
 
 def _residual(handle: ModelHandle, config: LoraConfig, ratio: float) -> ResidualAdapted:
     layers = target_layers(handle.model, tuple(config.target_modules))
-    for layer in layers.values():  # PEFT would subtract in place, from weights that other adapters may stand on
-        layer.weight.data = layer.weight.data.clone()
+    for layer in layers.values():  # PEFT would subtract in place, from weights that others may stand on, or share
+        own_weight(layer)
     # the approximate decomposition draws numbers; whoever loads the artifact must come to the same residual
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -127,12 +137,19 @@ def modules_to_save(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
     return found
 
 
-def _tied(model: Any) -> tuple[Any, ...]:
-    """The head and the embedding, where they share their weights."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
-    embedding = model.get_input_embeddings() if head is not None else None
-    shared = head is not None and embedding is not None and head.weight is embedding.weight
-    return (head, embedding) if shared else ()
+def _check_magnitudes(layers: Mapping[str, Any], pair: tuple[Any, ...]) -> None:
+    """DoRA divides by the length of each row, and the row of the pad token is zero in many embeddings.
+
+    Raises:
+        RecipeError: a head that shares the embedding's weights has such a row.
+    """
+    for name, layer in layers.items():
+        if layer in pair and not layer.weight.is_meta and bool((layer.weight == 0).all(dim=1).any()):
+            raise RecipeError(
+                f"use_dora divides by the length of each row of {name}, and its weights, which are those of the "
+                "embedding, have rows of zeros",
+                fix=f"Set use_dora = false, or leave {name} out of target_modules in [adapter].",
+            )
 
 
 def _check_tie(adapted: LoraAdapted) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from tunesmith_transformers.tokens.contract import contract
 from tunesmith_transformers.tokens.rows_file import TokenRows
 from tunesmith_transformers.training import arguments
 from tunesmith_transformers.training.durable import Durable
-from tunesmith_transformers.training.losses import split_weights, token_losses, total_weight
+from tunesmith_transformers.training.losses import output_head, split_weights, token_losses, total_weight
 from tunesmith_transformers.training.neftune import noisy_embeddings
 
 
@@ -34,7 +35,8 @@ class SupervisedPositions(SFTTrainer):
     def __init__(self, model: Any, settings: SftSettings, **options: Any) -> None:
         self.settings = settings
         inner = model.get_base_model() if hasattr(model, "get_base_model") else model
-        super().__init__(model=model, **options)
+        with _unadapted_head(model), _own_routing(inner.config.get_text_config()):
+            super().__init__(model=model, **options)
         vars(inner).pop("forward", None)
 
     def _get_num_items_in_batch(self, batch_samples: list[Any], device: Any) -> torch.Tensor:
@@ -51,6 +53,30 @@ class SupervisedPositions(SFTTrainer):
         count = num_items_in_batch if num_items_in_batch is not None else weights.sum()
         loss = (weights.to(losses.device) * losses).sum() / torch.as_tensor(count, device=losses.device)
         return (loss, {"loss": loss}) if return_outputs else loss
+
+
+@contextmanager
+def _unadapted_head(model: Any) -> Iterator[None]:
+    """Show TRL the layer below an adapter on the head: it refuses one, which its own fused head would leave out."""
+    head = output_head(model)
+    below = head.get_base_layer() if hasattr(head, "get_base_layer") else head
+    model.get_output_embeddings = lambda: below
+    try:
+        yield
+    finally:
+        del model.get_output_embeddings
+
+
+@contextmanager
+def _own_routing(config: Any) -> Iterator[None]:
+    """Keep what a configuration says of its routers: TRL writes its own choice into it, which would be exported."""
+    names = [name for name in ("output_router_logits", "router_aux_loss_coef") if hasattr(config, name)]
+    before = {name: getattr(config, name) for name in names}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            setattr(config, name, value)
 
 
 class DurableSFT(Durable, SupervisedPositions):

@@ -13,6 +13,7 @@ from typing import Any
 from tunesmith import Adapted, DataError, ModelHandle, RecipeError, TunesmithError
 from tunesmith.adapted import SavedAdapter
 from tunesmith_transformers.peft.layers import is_linear, is_transposed, sides
+from tunesmith_transformers.peft.ties import open_ties, say_untied
 
 
 class PeftAdapted(Adapted):
@@ -38,6 +39,8 @@ class PeftAdapted(Adapted):
             with warnings.catch_warnings():
                 # PEFT says of each transposed layer (Conv1D) that it treats it as one
                 warnings.filterwarnings("ignore", message="fan_in_fan_out is set to")
+                # a tie that the adapter opens is opened when it is merged
+                warnings.filterwarnings("ignore", message="Model has `tie_word_embeddings=True` and a tied layer")
                 model = peft.get_peft_model(handle.model, config)
         except ValueError as error:
             raise RecipeError(
@@ -86,6 +89,8 @@ class PeftAdapted(Adapted):
     def merge(self) -> Any:
         """The base with the adapter folded into its weights; the adapter is gone from this handle's model.
 
+        A head that shares its weights with the embedding, and is adapted alone, is given weights of its own.
+
         Raises:
             TunesmithError: PEFT cannot merge this method, or not into weights that are quantized this way.
         """
@@ -94,8 +99,12 @@ class PeftAdapted(Adapted):
                 f"{_method(self.config)} cannot be merged: it adds no weights to those of the base",
                 fix="Keep the adapter beside its base, or train lora where one plain model is needed.",
             )
+        open_ties(self.model.get_base_model())
         try:
-            return self.model.merge_and_unload()
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", message="Model with `tie_word_embeddings=True`")
+                warnings.filterwarnings("ignore", message="Input and output embeddings are no longer tied")
+                merged = self.model.merge_and_unload()
         except (NotImplementedError, ValueError) as error:
             if not self.handle.quantized:
                 raise
@@ -104,6 +113,8 @@ class PeftAdapted(Adapted):
                 "PEFT cannot add to such weights",
                 fix="Merge it into the base in full precision: `tunesmith export RUN --use merge`.",
             ) from error
+        say_untied(merged)
+        return merged
 
     def combine(
         self, parts: Sequence[SavedAdapter], how: str | None, options: Mapping[str, Any], folder: Path
