@@ -43,6 +43,27 @@ def first_party(request: pytest.FixtureRequest) -> Callable[[], Registry]:
     return make
 
 
+@pytest.fixture
+def experts_folder(tmp_path: Path) -> Path:
+    """A folder with a tiny mixture of four experts, whose balancing loss weighs one half."""
+    import torch
+    from transformers import MixtralConfig, MixtralForCausalLM
+
+    from tunesmith.testing.tiny import tiny_tokenizer
+
+    config = MixtralConfig(
+        vocab_size=259, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, num_local_experts=4, num_experts_per_tok=2, max_position_embeddings=1024,
+        initializer_range=0.2, bos_token_id=None, eos_token_id=257, pad_token_id=258, router_aux_loss_coef=0.5,
+        dtype="float32", sliding_window=None,
+    )  # fmt: skip
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        MixtralForCausalLM(config).float().save_pretrained(tmp_path / "experts")
+    tiny_tokenizer().save_pretrained(tmp_path / "experts")
+    return tmp_path / "experts"
+
+
 class SignalAt:
     """An observer that sends this process a signal after a step."""
 

@@ -72,6 +72,7 @@ def load(
     if settings.attention:
         options["attn_implementation"] = settings.attention
     from tunesmith_transformers.loading import heads
+    from tunesmith_transformers.training import balance
 
     try:
         with torch.random.fork_rng(), screened(folder, code=code) as shown:
@@ -114,6 +115,8 @@ def load(
         leave_file(model)
     elif device != "cpu":
         model.to(torch.device(device))
+    if head == "causal-lm":
+        notes.extend(balance.weigh(model, settings.router_aux_loss_coef))
     model.config.use_cache = True
     _check_vocabulary(tokenizer, model, folder)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id

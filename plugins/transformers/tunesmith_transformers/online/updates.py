@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 
 from tunesmith import Adapted, NumericalError
 from tunesmith_transformers.online.settings import OnlineSettings
+from tunesmith_transformers.training.balance import Balance
 
 Micro = TypeVar("Micro")
 
@@ -47,6 +49,7 @@ class Updater(ABC, Generic[Micro]):
         self.parts = settings.num_mini_batches
         self.passes = passes
         self.total = steps * passes * self.parts
+        self.balances = [(adapted, Balance(adapted)) for adapted in self.adapters]
 
     @abstractmethod
     def gradients(self, micros: Sequence[Micro], step: int) -> dict[str, float]:
@@ -87,17 +90,18 @@ class Updater(ABC, Generic[Micro]):
         return self._means(sums, step)
 
     def backward(self, adapted: Adapted, loss: torch.Tensor, parts: int, step: int) -> None:
-        """The gradients of a share of the loss, and of the adapter's own term.
+        """The gradients of a share of the loss, of the adapter's own term, and of its experts' balancing loss.
 
         Args:
-            parts: shares that make one optimizer step; each brings that part of the adapter's term.
+            parts: shares that make one optimizer step; each brings that part of these terms.
 
         Raises:
             NumericalError: the loss is not finite.
         """
-        extra = adapted.extra_loss()
-        if extra is not None:
-            loss = loss + extra / parts
+        balance = next((own for other, own in self.balances if other is adapted), None)
+        for extra in (adapted.extra_loss(), balance.term() if balance else None):
+            if extra is not None:
+                loss = loss + extra / parts
         if not torch.isfinite(loss):
             raise _not_finite("loss", float(loss.detach()), step)
         if loss.requires_grad:
@@ -112,7 +116,12 @@ class Updater(ABC, Generic[Micro]):
         return {**{name: value / count for name, value in sums.items()}, "updates": count}
 
     def _update(self, micros: Sequence[Micro], step: int) -> dict[str, float]:
-        metrics = self.gradients(micros, step)
+        with ExitStack() as stack:
+            for _, balance in self.balances:
+                stack.enter_context(balance.collected())
+            metrics = self.gradients(micros, step)
+        for _, balance in self.balances:
+            metrics |= balance.metrics()
         norm = float(nn.utils.clip_grad_norm_(self.trained, self.max_grad_norm or math.inf))
         if not math.isfinite(norm):
             raise _not_finite("gradient norm", norm, step)

@@ -6,6 +6,7 @@ What it adds, wherever it stands in front of a trainer class:
 - a stop before the update on a NaN or infinite loss or gradient;
 - on SIGINT, SIGTERM or SIGHUP the step is finished, committed, and the run says so;
 - the adapter's part in a step: `parameter_groups`, `begin`, `extra_loss`, `after_step` with gradients still there;
+- the balancing loss of a mixture of experts, whatever the trainer's own loss is;
 - an order of rows that depends on seed and epoch alone, so that a resumed run ends in the same bits;
 - metrics to the run folder and the console instead of the trainer's own printing.
 """
@@ -27,6 +28,7 @@ from tunesmith.store import checkpoints, commit_folder, newest_good, pin, rotate
 from tunesmith_transformers.loading.quantized import own_adapter
 from tunesmith_transformers.tokens.batching import ColumnCollator, EpochSampler, Rows
 from tunesmith_transformers.training import checkpoint
+from tunesmith_transformers.training.balance import Balance
 from tunesmith_transformers.training.best_checkpoint import Best, falls_on
 from tunesmith_transformers.training.precision import check_trained
 from tunesmith_transformers.training.settings import EvaluationSettings
@@ -65,6 +67,7 @@ class Durable:
         self._saved_step = -1
         self._measuring = 0.0  # seconds between steps
         check_trained(adapted, context)
+        self.balance = Balance(adapted, getattr(options.get("args"), "router_aux_loss_coef", None))
         with own_adapter(adapted.model):
             super().__init__(*args, **options)
         from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -167,12 +170,14 @@ class Durable:
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
-        """The wrapped trainer's loss plus the adapter's own terms."""
-        result = super().compute_loss(  # type: ignore[misc]
-            model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
-        )
-        extra = self.adapted.extra_loss() if model.training else None
-        if extra is None:
+        """The wrapped trainer's loss plus the adapter's own terms, and the balancing loss of a mixture of experts."""
+        with self.balance.collected():
+            result = super().compute_loss(  # type: ignore[misc]
+                model, inputs, return_outputs=return_outputs, num_items_in_batch=num_items_in_batch
+            )
+        terms = [self.adapted.extra_loss() if model.training else None, self.balance.term()]
+        extra = sum(term for term in terms if term is not None)
+        if isinstance(extra, int):  # there is none
             return result
         if self._scaled_for_accumulation(num_items_in_batch):
             extra = extra / self.current_gradient_accumulation_steps  # type: ignore[attr-defined]
@@ -248,6 +253,8 @@ class Durable:
     # --- logging ------------------------------------------------------------------------------
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Hand the step's figures to the run instead of printing them."""
+        if "loss" in logs:
+            logs.update(self.balance.metrics())
         super().log(logs, start_time)  # type: ignore[misc]
         if "loss" not in logs:
             return

@@ -24,6 +24,9 @@ class ModelSettings(Settings):
     pooling: Literal["auto", "native", "cls", "mean", "last"] = "auto"
     """What sums up a text under a head for labels: its first token, the mean of all, or its last; native is the way of
     Transformers' own class, and auto takes what a sentence transformer was trained with, else native."""
+    router_aux_loss_coef: Annotated[float, Ge(0)] | None = None
+    """Weight of the balancing loss of a mixture of experts in the loss of every trainer of language models; None takes
+    what the model's own configuration says, 0 leaves it out."""
 
 
 @dataclass(frozen=True, kw_only=True)
