@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tunesmith.errors import PluginError, RecipeError, TunesmithError, nearest
+from tunesmith.errors import PluginError, RecipeError, TunesmithError
 from tunesmith.guard import guarded
 from tunesmith.locate import KeyPath
 from tunesmith.plan import Use
@@ -15,6 +15,7 @@ from tunesmith.recipe import Recipe, dotted
 from tunesmith.registry import Entry
 from tunesmith.spec import Model, Role, Settings, Trainer
 from tunesmith.static import dataclass_fields
+from tunesmith.words import advice
 
 
 def notes_of(
@@ -145,10 +146,9 @@ def check_arguments(trainer: Use, recipe: Recipe, path: KeyPath) -> None:
     names = dataclass_fields(trainer.component.arguments)
     for key in given if names is not None else ():
         if key not in names:  # type: ignore[operator]
-            near = nearest(key, names)  # type: ignore[arg-type]
             class_name = trainer.component.arguments.rpartition(":")[2]
             raise RecipeError(
                 f"{class_name} has no argument {key!r}",
                 where=recipe.where(*path, "trainer", "arguments", key),
-                fix=f"Did you mean {near!r}?" if near else f"See the arguments of {class_name}.",
+                fix=advice(key, names or (), otherwise=f"See the arguments of {class_name}."),
             )

@@ -21,6 +21,7 @@ from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings, do
 from tunesmith.registry import Entry, Registry
 from tunesmith.sources import take_sources, take_steps
 from tunesmith.spec import Evaluator, Loader, Model, Role, Trainer
+from tunesmith.words import advice
 
 STAGE_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]*\Z")
 
@@ -311,9 +312,8 @@ class Planner:
     def _only(self, table: Mapping[str, Any], path: tuple[str, ...], allowed: tuple[str, ...]) -> None:
         for key in table:
             if key not in allowed:
-                near = nearest(key, allowed)
                 raise RecipeError(
                     f"unknown table or key {key!r} in [{'.'.join(path)}]",
                     where=self.recipe.where(*path, key),
-                    fix=f"Did you mean {near!r}?" if near else f"There are: {', '.join(allowed)}.",
+                    fix=advice(key, allowed, path, f"There are: {', '.join(allowed)}."),
                 )

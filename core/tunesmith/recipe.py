@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tomli
 from annotated_types import Ge, Interval, MinLen
 
-from tunesmith.errors import RecipeError, nearest
+from tunesmith.errors import RecipeError
 from tunesmith.guard import guarded, wrong_type
 from tunesmith.locate import KeyPath, key_lines, line_of
 from tunesmith.spec import Settings
+from tunesmith.words import advice
 
 if TYPE_CHECKING:
     from tunesmith.registry import Registry
@@ -203,15 +204,11 @@ def check_settings(kind: type[S], table: Mapping[str, Any], recipe: Recipe, path
     names = [item.name for item in fields(kind)]
     for key in table:
         if key not in names:
-            near = nearest(key, names)
+            takes = f"It takes: {', '.join(names)}." if names else "It takes no settings."
             raise RecipeError(
                 f"unknown setting {key!r} in [{dotted(path)}]",
                 where=recipe.where(*path, key),
-                fix=f"Did you mean {near!r}?"
-                if near
-                else f"It takes: {', '.join(names)}."
-                if names
-                else "It takes no settings.",
+                fix=advice(key, names, path, takes),
             )
     from pydantic import ValidationError
 
@@ -280,11 +277,10 @@ def _check_keys(
 ) -> None:
     for key in table:
         if key not in allowed:
-            near = nearest(key, allowed)
             raise RecipeError(
                 f"unknown table or key {key!r}",
                 where=source or recipe.where(*path, key),
-                fix=f"Did you mean {near!r}?" if near else f"There are: {', '.join(allowed)}.",
+                fix=advice(key, allowed, path, f"There are: {', '.join(allowed)}."),
             )
 
 
