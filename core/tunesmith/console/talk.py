@@ -106,7 +106,7 @@ class Talk:
             turns = [{"role": "system", "content": self.system}, *self.turns] if self.system else self.turns
             inputs = self._rendered(turns)
         else:  # a base model goes on with a text; earlier turns would only confuse it
-            inputs = tokenizer(self.turns[-1]["content"], return_tensors="pt")
+            inputs = _unended(tokenizer, self.turns[-1]["content"])
         return inputs.to(self.handle.model.device) if hasattr(inputs, "to") else inputs
 
     def _rendered(self, turns: list[dict[str, str]]) -> Any:
@@ -122,3 +122,15 @@ class Talk:
                 f"the chat template of {self.handle.source} refuses this conversation: {error}",
                 fix=fix if len(turns) > 1 else "Mend the chat template in the model's tokenizer.",
             ) from error
+
+
+def _unended(tokenizer: Any, text: str) -> Any:
+    """A text as tensors (1, T), without the end token that some tokenizers put behind: nothing follows an end."""
+    inputs = tokenizer(text, return_tensors="pt")
+    ids = inputs["input_ids"][0].tolist()
+    end = getattr(tokenizer, "eos_token_id", None)
+    own = tokenizer(text, add_special_tokens=False)["input_ids"] if end is not None and ids[-1:] == [end] else [end]
+    if list(own)[-1:] != [end]:
+        for name in inputs:
+            inputs[name] = inputs[name][:, :-1]
+    return inputs

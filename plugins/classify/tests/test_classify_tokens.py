@@ -64,5 +64,6 @@ def test_other_labels_make_another_entry(context: Context) -> None:
     first, _, _ = kept(context, "text-label", settings, INDEX)
     turned, _, out_of_cache = kept(context, "text-label", settings, {"loan": 0, "cash": 1, "card": 2})
     assert not out_of_cache
-    assert [item.target for item in first] == [(0,), (1,), (2,)]
-    assert [item.target for item in turned] == [(2,), (1,), (0,)]
+    # rows weigh by their own `weight` where no column is named; -1 is none
+    assert [(item.target, item.count) for item in first] == [((0,), 2.0), ((1,), 0.5)]
+    assert [(item.target, item.count) for item in turned] == [((2,), 2.0), ((1,), 0.5)]

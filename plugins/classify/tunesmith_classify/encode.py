@@ -19,6 +19,7 @@ from tunesmith_transformers.tokens import cache as token_cache
 from tunesmith_transformers.tokens import rows_file as token_rows
 from tunesmith_transformers.tokens.batching import column_tensors
 from tunesmith_transformers.tokens.encoding import IGNORED, Unusable, column_values
+from tunesmith_transformers.tokens.example import WEIGHTLESS, weight_of
 
 TAGS = "tokens-tags"
 COUNTS = "sample_weight"  # what each row of a batch counts
@@ -64,12 +65,13 @@ def encode(
         overlong: `truncate` cuts the text at its end, `drop` leaves the row out.
         ledger: where dropped and truncated rows are written; None counts nothing.
         columns: what the model takes besides tokens (`ModelHandle.columns`).
-        weight: the column that says how much a row counts.
+        weight: the column that says how much a row counts; None takes the rows' own `weight`.
 
     Raises:
         DataError: a row lacks what a column reads.
     """
     ledger = ledger or Ledger()
+    own = weight is None and _weighted(records)
     found = []
     for name, row in records:
         names = names_of(row, record_type)
@@ -82,9 +84,11 @@ def encode(
                 raise Unusable(f"longer than max_length = {max_length}")
             if record_type == TAGS and all(place == IGNORED for place in target):
                 raise Unusable(f"no word fits into max_length = {max_length}")
-            count = _count(row, weight)
+            count = _count(row, weight, own)
+            if count == 0:
+                raise Unusable(WEIGHTLESS)
         except Unusable as error:
-            ledger.drop(name, str(error))
+            ledger.drop(name, str(error), expected=error.expected)
             continue
         if cut:
             ledger.truncate(name, f"cut at max_length = {max_length}")
@@ -124,9 +128,11 @@ def encode_kept(
         records, handle.tokenizer, context, about, write=write, read=token_rows.TokenRows, keep=keep
     )
     kept = list(rows.lists())
-    columns = handle.columns
+    columns, by_weight = handle.columns, weight is None and _weighted(records)
     values = token_rows.values_of(
-        records, (name for name, _, _ in kept), lambda row: (column_values(row, columns), _count(row, weight))
+        records,
+        (name for name, _, _ in kept),
+        lambda row: (column_values(row, columns), _count(row, weight, by_weight)),
     )
     return [Example(*row, *own_values) for row, own_values in zip(kept, values, strict=True)]
 
@@ -211,9 +217,15 @@ class Collator:
         return torch.tensor([row.target[0] for row in rows])
 
 
-def _count(row: Mapping[str, Any], column: str | None) -> float | None:
+def _weighted(records: Records) -> bool:
+    """Whether a row says itself how much it counts."""
+    return any(row.get("weight") is not None for row in records.rows)
+
+
+def _count(row: Mapping[str, Any], column: str | None, own: bool) -> float | None:
+    """How much a row counts: what a column says, or else the row's own weight where any has one."""
     if column is None:
-        return None
+        return weight_of(row) if own else None
     value = row.get(column)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise Unusable(f"its {column!r} is not a number over 0")

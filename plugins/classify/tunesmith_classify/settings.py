@@ -25,8 +25,8 @@ class TagSettings(TrainingSettings):
     over labels times rows of the label; with several labels a text, rows without the label over those with it, and 1
     for a label on every row or none), or a table from labels to weights, 1 where it names none."""
     sample_weight: str | None = None
-    """Column that says how much each row counts in the loss, such as the `weight` that the step `balance` writes; None
-    counts all alike. The terms of r_drop and contrastive count them alike in any case."""
+    """Column that says how much each row counts in the loss; None takes `weight` where rows have it, as the step
+    `balance` writes it, and else counts all alike. The terms of r_drop and contrastive count them alike in any case."""
     label_smoothing: Annotated[float, Ge(0), Lt(1)] = 0.0
     """Share of the target that is spread over all labels; 0.1 is usual."""
     head_learning_rate: Annotated[float, Ge(0)] | None = None

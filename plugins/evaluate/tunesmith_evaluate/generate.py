@@ -36,7 +36,7 @@ def evaluate(handle: ModelHandle, data: Dataset, settings: GenerateSettings, con
         DataError: no row can be asked.
     """
     records = data.validation.spread(settings.rows)
-    references = [reference(row, data.type) for _, row in records]
+    references = [reference(row, data.type, handle.tokenizer) for _, row in records]
     return answered(handle, records, data.type, references, settings, context)
 
 

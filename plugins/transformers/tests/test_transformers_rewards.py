@@ -244,7 +244,9 @@ def test_a_reward_model_of_another_chat_template_reads_conversations_in_its_own(
 
 def test_a_prompt_that_the_reward_model_s_template_refuses_is_a_lost_row(monkeypatch):
     def refuse(tokenizer):
-        tokenizer.chat_template = "{{ raise_exception('no system here') if messages[0]['role'] == 'system' else 'x' }}"
+        tokenizer.chat_template = (
+            "{{ raise_exception('no system here') if messages[0]['role'] == 'system' else messages[0]['content'] }}"
+        )
 
     reward, _, _ = read_by(monkeypatch, refuse, SAID)
     with pytest.raises(Unusable, match="no system here"):

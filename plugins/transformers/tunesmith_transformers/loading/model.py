@@ -20,7 +20,7 @@ from tunesmith_transformers.loading.quantized import check_trainable, keep_layou
 from tunesmith_transformers.loading.sandbox import left_out, own_code, screened
 from tunesmith_transformers.sources.claims import COMMIT, HUB, place
 from tunesmith_transformers.sources.identity import other_files_of
-from tunesmith_transformers.tokens.ends import note_ends, published_ends
+from tunesmith_transformers.tokens.ends import end_ids, note_ends, published_ends, stop_at
 from tunesmith_transformers.training.settings import ModelSettings
 
 # kernels of the hub are code, which Transformers would fetch and run where the package `kernels` is installed
@@ -120,6 +120,7 @@ def load(
     model.config.use_cache = True
     _check_vocabulary(tokenizer, model, folder)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    stop_at(model, end_ids(tokenizer))
     digest = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         digest.update(sha256_file(path).encode())

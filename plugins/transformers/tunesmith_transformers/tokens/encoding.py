@@ -10,7 +10,7 @@ is cut into chunks.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from tunesmith import Column, DataError, Ledger, Records
 from tunesmith_transformers.tokens.contract import contract as contract
 from tunesmith_transformers.tokens.contract import marked as marked
 from tunesmith_transformers.tokens.conversation import conversation
+from tunesmith_transformers.tokens.cutting import all_fitted, chunks
 from tunesmith_transformers.tokens.ends import ended, prompt_tokens
 from tunesmith_transformers.tokens.example import IGNORED as IGNORED
 from tunesmith_transformers.tokens.example import WEIGHTLESS, Tokens, example, weight_of
@@ -158,61 +159,6 @@ def one_sequence(
     return encode_row(row, record_type, tokenizer, supervise=supervise, turns="last")[0], True
 
 
-def all_fitted(examples: Sequence[Tokens], max_length: int | None, overlong: str) -> list[Tokens]:
-    """The examples of a row that fit, cut where they may be; those of which nothing supervised would be left are not
-    among them.
-
-    Raises:
-        Unusable: there are none, or one is too long and may not be cut.
-    """
-    kept: list[Tokens] = []
-    for place, tokens in enumerate(examples, 1):
-        try:
-            kept.append(fitted(tokens, max_length, overlong))
-        except Unusable:
-            if overlong == "drop" or (place == len(examples) and not kept):
-                raise
-    return kept
-
-
-def fitted(tokens: Tokens, max_length: int | None, overlong: str) -> Tokens:
-    """One example, no longer than `max_length`.
-
-    Args:
-        overlong: `truncate` cuts at the end, `drop` refuses the row.
-
-    Raises:
-        Unusable: the row is too long, or nothing supervised is left of it.
-    """
-    if max_length is None or len(tokens.ids) <= max_length:
-        return tokens
-    if overlong == "drop":
-        raise Unusable(f"longer than max_length = {max_length}")
-    if not any(tokens.weights[:max_length]):
-        raise Unusable(f"the prompt alone fills max_length = {max_length}")
-    return Tokens(tokens.ids[:max_length], tokens.weights[:max_length])
-
-
-def chunks(tokens: Tokens, max_length: int | None) -> list[Tokens]:
-    """One example in pieces no longer than `max_length`, each supervised token in exactly one of them.
-
-    A piece begins with the last token of the one before it, from which its own first token is predicted. Pieces in
-    which nothing is supervised are left out.
-
-    Raises:
-        Unusable: a piece of one token predicts nothing.
-    """
-    if max_length is None or len(tokens.ids) <= max_length:
-        return [tokens]
-    if max_length < 2:
-        raise Unusable("a chunk of max_length = 1 predicts nothing")
-    found = []
-    for start in range(0, len(tokens.ids) - 1, max_length - 1):
-        place = slice(start, start + max_length)
-        found.append(Tokens(tokens.ids[place], [0.0, *tokens.weights[place][1:]]))
-    return [piece for piece in found if any(piece.weights)]
-
-
 def column_values(row: Mapping[str, Any], columns: Mapping[str, Column]) -> dict[str, int]:
     """What the model takes for this row besides its tokens, by name.
 
@@ -290,10 +236,27 @@ def _asked(row: Mapping[str, Any], messages: list[Any], tokenizer: Any) -> list[
     return tokens_of(tokenizer, rendered(tokenizer, talk, generation_prompt=True))
 
 
-def reference(row: Mapping[str, Any], record_type: str) -> str:
-    """The answer that the data holds for a row, as plain text; empty when it holds none."""
+def reference(row: Mapping[str, Any], record_type: str, tokenizer: Any = None) -> str:
+    """The answer that the data holds for a row, as plain text; empty when it holds none.
+
+    Args:
+        tokenizer: writes an answer that calls tools as its chat template does; without one it is what is said besides.
+    """
+    if tokenizer is not None and record_type in ("messages", "prompt-completion") and _calls(row, record_type):
+        try:
+            last = encode_row({**row, "weight": 1}, record_type, tokenizer, turns="last")[-1]
+        except Unusable:
+            return ""
+        ids = last.ids[last.supervised.index(True) :]
+        return tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     if record_type == "messages":
         last = row["messages"][-1]
         return last["content"] if last["role"] == "assistant" else ""
     answer = row.get("completion", row.get("chosen", ""))
     return answer if isinstance(answer, str) else "\n".join(message["content"] for message in answer)
+
+
+def _calls(row: Mapping[str, Any], record_type: str) -> bool:
+    """Whether the last turn of a row calls tools."""
+    turns = row["messages" if record_type == "messages" else "completion"]
+    return bool(turns) and not isinstance(turns, str) and bool(turns[-1].get("tool_calls"))

@@ -30,6 +30,14 @@ def published_ends(folder: Path) -> tuple[int, ...]:
     return listed(content.get("eos_token_id")) if isinstance(content, dict) else ()
 
 
+def stop_at(model: Any, ids: tuple[int, ...]) -> None:
+    """Let a model's own generation settings stop at these tokens, so that whoever serves it does."""
+    settings = getattr(model, "generation_config", None)
+    if settings is not None and not {*ids} <= {*listed(settings.eos_token_id)}:
+        found = sorted({*ids, *listed(settings.eos_token_id)})
+        settings.eos_token_id = found if len(found) > 1 else found[0]
+
+
 def listed(value: Any) -> tuple[int, ...]:
     """`eos_token_id` of a configuration, which is a number, a list, or nothing."""
     found = value if isinstance(value, (list, tuple)) else [value]

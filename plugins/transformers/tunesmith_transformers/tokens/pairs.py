@@ -13,7 +13,8 @@ from tunesmith import Column, Context, DataError, Ledger, Measure, ModelHandle, 
 from tunesmith.stats import bootstrap_grouped
 from tunesmith_transformers.tokens.batching import collate
 from tunesmith_transformers.tokens.contract import contract
-from tunesmith_transformers.tokens.encoding import LAST_ALONE, column_values, fitted, one_sequence, tokens_cut
+from tunesmith_transformers.tokens.cutting import fitted
+from tunesmith_transformers.tokens.encoding import LAST_ALONE, column_values, one_sequence, tokens_cut
 from tunesmith_transformers.tokens.example import WEIGHTLESS, Encoded, Tokens, Unusable, example, weight_of
 from tunesmith_transformers.tokens.rendering import extras
 
