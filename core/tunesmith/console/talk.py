@@ -127,10 +127,10 @@ class Talk:
 def _unended(tokenizer: Any, text: str) -> Any:
     """A text as tensors (1, T), without the end token that some tokenizers put behind: nothing follows an end."""
     inputs = tokenizer(text, return_tensors="pt")
-    ids = inputs["input_ids"][0].tolist()
-    end = getattr(tokenizer, "eos_token_id", None)
-    own = tokenizer(text, add_special_tokens=False)["input_ids"] if end is not None and ids[-1:] == [end] else [end]
-    if list(own)[-1:] != [end]:
+    end, ids = getattr(tokenizer, "eos_token_id", None), inputs["input_ids"]
+    if end is None or not hasattr(ids, "tolist") or ids.tolist()[0][-1:] != [end]:
+        return inputs
+    if list(tokenizer(text, add_special_tokens=False)["input_ids"])[-1:] != [end]:
         for name in inputs:
             inputs[name] = inputs[name][:, :-1]
     return inputs
