@@ -15,9 +15,10 @@ from tunesmith.errors import LockedError
 from tunesmith.ranking.book import Book, Participant, book_path
 from tunesmith.ranking.judgments import Judgments, ranking
 from tunesmith.ranking.order import Choice, choices, example, read_order
-from tunesmith.ranking.prompts import Question, in_words, questions
+from tunesmith.ranking.prompts import Question, questions
 from tunesmith.ranking.tally import ELO, bradley_terry, tally
 from tunesmith.stats import wilson
+from tunesmith.turns import in_words
 
 
 # --- what a person writes ---------------------------------------------------------------------
@@ -121,6 +122,9 @@ def test_prompts_are_asked_once_and_carry_their_columns() -> None:
     assert one.prompt == talk[:1]
     assert in_words(one.prompt) == "hi"
     assert in_words([{"role": "system", "content": "be"}, *talk]) == "system: be\n\nuser: hi\n\nassistant: ho"
+    call = {"type": "function", "function": {"name": "add", "arguments": {"a": 1}}}
+    asked = [talk[0], {"role": "assistant", "content": "", "tool_calls": [call]}, {"role": "tool", "content": "2"}]
+    assert in_words(asked) == 'user: hi\n\nassistant: add({"a": 1})\n\ntool: 2'
     with pytest.raises(DataError, match="no prompt"):
         questions(Records([{"text": "t"}], ["a"]), "text", None)
 

@@ -21,7 +21,7 @@ REFERENCE = re.compile(r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*\Z")
 RecordType = Literal[
     "text",  # text
     "prompt-completion",  # prompt + completion
-    "messages",  # messages: list of {role, content}
+    "messages",  # messages: list of {role, content, ...}, see docs/reference/hooks.md
     "preference",  # prompt + chosen + rejected
     "unpaired-preference",  # prompt + completion + label
     "prompt",  # prompt

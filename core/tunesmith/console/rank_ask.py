@@ -16,8 +16,9 @@ from tunesmith.console.out import note, safe
 from tunesmith.ranking.book import Book
 from tunesmith.ranking.judgments import Judgments
 from tunesmith.ranking.order import Choice, choices, example, read_order
-from tunesmith.ranking.prompts import Question, in_words
+from tunesmith.ranking.prompts import Question
 from tunesmith.ranking.tally import Score, Tally
+from tunesmith.turns import in_words
 
 KEYS = "s skips, u takes the last one back, q ends"
 

@@ -12,7 +12,7 @@ from tunesmith.records import Records
 from tunesmith.spec import RECORD_COLUMNS
 
 #: Columns of the record types that are no part of what is asked.
-ANSWERS = {column for columns in RECORD_COLUMNS.values() for column in columns} | {"margin"}
+ANSWERS = {column for columns in RECORD_COLUMNS.values() for column in columns} | {"margin", "weight"}
 
 
 @dataclass
@@ -58,15 +58,6 @@ def spread(total: int, count: int | None) -> list[int]:
     if count is None or count >= total:
         return list(range(total))
     return [place * total // count for place in range(count)]
-
-
-def in_words(prompt: Any) -> str:
-    """A prompt for a person to read: the text, or the turns of a conversation."""
-    if isinstance(prompt, str):
-        return prompt
-    if len(prompt) == 1:
-        return prompt[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in prompt)
 
 
 def _prompt(row: Mapping[str, Any], record_type: str) -> Any:

@@ -159,6 +159,7 @@ def test_the_weights_of_the_step_balance_are_those_of_balanced_labels(
     step = 'data.steps=[{use="balance",method="weights"}]'
     weighed = house.run(*few, step, "trainer.sample_weight=weight")
     assert losses(weighed.folder) == pytest.approx(losses(balanced.folder), rel=1e-5)
+    assert losses(house.run(*few, step).folder) == losses(weighed.folder)
     assert losses(weighed.folder) != pytest.approx(losses(plain.folder), rel=1e-3)
     with pytest.raises(DataError, match="'weight' is not a number over 0"):
         house.run(*few, "trainer.sample_weight=weight")

@@ -71,7 +71,7 @@ def encode(
         DataError: a row lacks what a column reads.
     """
     ledger = ledger or Ledger()
-    own = weight is None and _weighted(records)
+    own = weight in (None, "weight") and _weighted(records)
     found = []
     for name, row in records:
         names = names_of(row, record_type)
@@ -128,7 +128,7 @@ def encode_kept(
         records, handle.tokenizer, context, about, write=write, read=token_rows.TokenRows, keep=keep
     )
     kept = list(rows.lists())
-    columns, by_weight = handle.columns, weight is None and _weighted(records)
+    columns, by_weight = handle.columns, weight in (None, "weight") and _weighted(records)
     values = token_rows.values_of(
         records,
         (name for name, _, _ in kept),
@@ -224,8 +224,10 @@ def _weighted(records: Records) -> bool:
 
 def _count(row: Mapping[str, Any], column: str | None, own: bool) -> float | None:
     """How much a row counts: what a column says, or else the row's own weight where any has one."""
+    if own:
+        return weight_of(row)
     if column is None:
-        return weight_of(row) if own else None
+        return None
     value = row.get(column)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise Unusable(f"its {column!r} is not a number over 0")

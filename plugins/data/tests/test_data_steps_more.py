@@ -153,6 +153,9 @@ def test_balance(prepare: Any, context: Context) -> None:
     weighed = prepare(LABELLED, {"use": "balance", "method": "weights"}).train.rows
     assert {row["label"]: row["weight"] for row in weighed} == {"rare": 2.5, "common": 0.625}
     assert sum(row["weight"] for row in weighed) == pytest.approx(15)
+    own = [{**row, "weight": 2} for row in LABELLED]
+    weighed = prepare(own, {"use": "balance", "method": "weights"}).train.rows
+    assert {row["label"]: row["weight"] for row in weighed} == {"rare": 5.0, "common": 1.25}
     with pytest.raises(DataError, match="has no 'topic', by which the step 'balance' tells classes"):
         classes(column="topic")
 

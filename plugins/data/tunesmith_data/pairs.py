@@ -85,6 +85,8 @@ def paired(
         raise Unusable("no 'prompt', and the answers do not begin alike")
     check_turn(asked, one, names[0])
     check_turn(asked, two, names[1])
+    check_trained(one)
+    check_trained(two)
     return {"prompt": asked, "chosen": one, "rejected": two}
 
 

@@ -2,7 +2,7 @@
 
 reading = Reading(FORMATS["messages"], settings, Names(settings))
 values = reading.row({"messages": [...], "id": 3})
-reading.unused["id"]      # 1
+reading.unused()      # {"id": 1}
 """
 
 from __future__ import annotations

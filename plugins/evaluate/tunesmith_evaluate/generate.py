@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith import Context, DataError, Dataset, Evaluation, ModelHandle, Records, Sample
 from tunesmith.spec import RecordType
+from tunesmith.turns import in_words
 from tunesmith_evaluate.metrics import measure
 from tunesmith_evaluate.settings import GenerateSettings
 from tunesmith_transformers.evaluation.generation import generate
@@ -124,14 +125,12 @@ def _said(left_out: Mapping[str, str]) -> str:
 
 def _prompt(row: Mapping[str, Any], record_type: str) -> str:
     """What is asked, for a person to read: the text, or the turns before the answer."""
-    if record_type != "messages" and isinstance(row["prompt"], str):
-        return row["prompt"]
-    messages = list(row["messages"] if record_type == "messages" else row["prompt"])
-    while messages[-1]["role"] == "assistant" and record_type == "messages":
+    if record_type != "messages":
+        return in_words(row["prompt"])
+    messages = list(row["messages"])
+    while messages[-1]["role"] == "assistant":
         messages.pop()
-    if len(messages) == 1:
-        return messages[0]["content"]
-    return "\n\n".join(f"{message['role']}: {message['content']}" for message in messages)
+    return in_words(messages)
 
 
 def _sample(question: Question, answer: str) -> Sample:

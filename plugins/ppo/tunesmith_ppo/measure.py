@@ -9,6 +9,7 @@ import torch
 
 from tunesmith import Adapted, Context, DataError, Dataset, Evaluation, Measure, ModelHandle, RecipeError, Sample
 from tunesmith.stats import bootstrap_mean
+from tunesmith.turns import in_words
 from tunesmith_ppo.settings import PolicyRewardSettings
 from tunesmith_transformers.evaluation.generation import decoded
 from tunesmith_transformers.online import rewards
@@ -128,6 +129,6 @@ def _measure(
 
 
 def _sample(prompt: Prompt, text: str, data: Dataset) -> Sample:
-    given = prompt.given
-    shown = given if isinstance(given, str) else "\n\n".join(message["content"] for message in given)
-    return Sample(row=prompt.row, prompt=shown, answer=text, reference=reference(prompt.source, data.type))
+    return Sample(
+        row=prompt.row, prompt=in_words(prompt.given), answer=text, reference=reference(prompt.source, data.type)
+    )

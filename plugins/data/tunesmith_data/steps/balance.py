@@ -55,7 +55,8 @@ class Balance:
     def _made(self, row: Row, label: str, times: int) -> Iterator[Row]:
         """The row as often as it shall be there."""
         if self.settings.method == "weights":
-            yield row.change({**row.values, "weight": self._weight(label)}, "weight")
+            own = float(row.values.get("weight") or 1)  # a canonical row's is a number over 0
+            yield row.change({**row.values, "weight": self._weight(label) * own}, "weight")
             return
         self.after[label] += times
         if not times:
