@@ -134,6 +134,11 @@ def _write_rows(path: Path, columns: Mapping[str, str]) -> None:
             writer = csv.DictWriter(file, list(named))
             writer.writeheader()
             writer.writerow(named)
+    elif path.suffix == ".conll":
+        path.write_text("Ada NNP B-PER\nsings VBZ O\n", encoding="utf-8")
+    elif not path.suffix:
+        path.mkdir()
+        (path / "one.txt").write_text("A line of plain text.\n", encoding="utf-8")
     else:
         assert path.suffix == ".jsonl", f"rows in a {path.suffix} file are not written here yet"
         path.write_text(json.dumps(named) + "\n", encoding="utf-8")
