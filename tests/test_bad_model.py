@@ -239,7 +239,7 @@ def test_rows_that_are_cut_are_said(house: Any) -> None:
 
 def test_rows_that_teach_no_end(house: Any) -> None:
     house.rows([{"prompt": f"{number}?", "completion": "a" * 50} for number in range(16)])
-    house.recipe({"trainer.max_length": 20})
+    house.recipe({"trainer.max_length": 45})
     house.refused(DATA, "end token", "max_length")
 
 

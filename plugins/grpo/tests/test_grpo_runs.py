@@ -20,13 +20,13 @@ def flat(prompts, completions, rows):
     return [0.5] * len(prompts)
 
 def nan(prompts, completions, rows):
-    return [float("nan") if prompt == "ax" else 1.0 for prompt in prompts]
+    return [float("nan") if prompt[-1]["content"] == "ax" else 1.0 for prompt in prompts]
 
 def short(prompts, completions, rows):
     return [1.0]
 
 def raises(prompts, completions, rows):
-    if "ax" in prompts:
+    if "ax" in [prompt[-1]["content"] for prompt in prompts]:
         raise ValueError("no answer to ax")
     return [0.0] * len(prompts)
 """
@@ -108,8 +108,8 @@ def test_groups_without_a_signal_are_counted_named_and_said(runs):
 def test_answers_that_do_not_end_can_be_left_out_and_are_refused_where_all_are(runs):
     runs.house.rows([{"prompt": "ay"}, {"prompt": "hy"}])  # after these the tiny model hardly ever ends
     with pytest.raises(RecipeError, match="no answer of the first step ends within max_new_tokens = 1"):
-        runs.run(mask_truncated_completions=True, max_new_tokens=1, batch_size=1)
-    run = runs.run(missing_eos_reward=-1.0, max_steps=1)
+        runs.run("data.conversational=false", mask_truncated_completions=True, max_new_tokens=1, batch_size=1)
+    run = runs.run("data.conversational=false", missing_eos_reward=-1.0, max_steps=1)
     (line,) = runs.logged(run.folder)
     assert line["ended"] < 0.5
     assert "do not end within max_new_tokens = 4 and get a reward of -1" in (run.folder / "events.jsonl").read_text()
@@ -146,7 +146,8 @@ def test_settings_that_do_not_fit_are_refused_by_the_plan(runs, settings, said):
 def test_rows_without_room_or_without_a_right_answer_are_dropped_and_counted(runs):
     rows = [{"prompt": row["prompt"], "completion": "#### 12"} for row in PROMPTS]
     runs.house.rows([*rows, {"prompt": "a" * 30, "completion": "#### 1"}, {"prompt": "b", "completion": "####"}])
-    run = runs.run("run.max_lost_rows=0.2", reward="exact-answer", max_length=20, max_steps=1)
+    plain = ("data.conversational=false", "run.max_lost_rows=0.2")
+    run = runs.run(*plain, reward="exact-answer", max_length=20, max_steps=1)
     ledger = run.results["main"].ledger
     assert (ledger["trained"], ledger["dropped"]) == (16, 2)
     assert set(ledger["dropped_reasons"]) == {

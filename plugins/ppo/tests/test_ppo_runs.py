@@ -24,13 +24,13 @@ def length(prompts, completions, rows):
     return [float(len(text)) for text in completions]
 
 def nan(prompts, completions, rows):
-    return [float("nan") if prompt == "ax" else 1.0 for prompt in prompts]
+    return [float("nan") if prompt[-1]["content"] == "ax" else 1.0 for prompt in prompts]
 
 def short(prompts, completions, rows):
     return [1.0]
 
 def raises(prompts, completions, rows):
-    if "ax" in prompts:
+    if "ax" in [prompt[-1]["content"] for prompt in prompts]:
         raise ValueError("no answer to ax")
     return [0.0] * len(prompts)
 
@@ -157,7 +157,7 @@ def test_scores_of_a_reward_model_are_centred_on_the_rows_own_answers(runs):
     house = runs.house
     pairs = [{"prompt": row["prompt"], "chosen": row["prompt"][::-1], "rejected": "no"} for row in PROMPTS]
     house.rows(pairs)
-    sets = (f"models.reward.source={scorer_of(house)}",)
+    sets = (f"models.reward.source={scorer_of(house)}", "data.conversational=false")
     raw = runs.run(*sets, reward=None, center_rows=0, max_steps=1)
     centred = runs.run(*sets, reward=None, max_steps=2)
     shift = centred.results["main"].facts["reward_shift"]
@@ -235,7 +235,7 @@ def test_a_reward_that_is_not_there_is_refused_by_the_plan(runs, reference, said
 
 def test_prompts_without_room_for_an_answer_are_dropped_or_refused(runs):
     runs.house.rows([*PROMPTS, {"prompt": "a" * 30}])
-    run = runs.run("run.max_lost_rows=0.1", max_length=20, max_steps=1)
+    run = runs.run("data.conversational=false", "run.max_lost_rows=0.1", max_length=20, max_steps=1)
     ledger = run.results["main"].ledger
     assert (ledger["trained"], ledger["dropped"]) == (16, 1)
     with pytest.raises(DataError, match="none of the 17 rows can be used"):
