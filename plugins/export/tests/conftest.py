@@ -51,6 +51,7 @@ class Bench:
         (self.folder / "rows.jsonl").write_text("{}")
         role = make_plan(Recipe(tree, base=self.folder), self.registry).stages[0].main_role
         line = Line(head, self.folder, role.model, role.quantizer, role.adapter)
+        line = replace(line, labels=self.context.labels)
         if parent:
             line = replace(line, model=None, quantizer=None, parent=parent)
         adapted = self.adapted(line)

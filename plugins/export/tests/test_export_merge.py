@@ -18,7 +18,8 @@ from tunesmith.artifact import load_artifact
 from tunesmith.context import no_rows
 from tunesmith.store import damage
 from tunesmith_export.merge import FULL, export
-from tunesmith_export.parity import Predictions, distance, held_out, predictions
+from tunesmith_export.parity import Predictions, distance, predictions
+from tunesmith_export.rows import compared_rows
 from tunesmith_export.settings import MergeSettings
 
 LORA = {"use": "lora", "rank": 4}
@@ -136,7 +137,7 @@ def test_the_figures_are_those_of_the_definition(bench: Any) -> None:
     dense = load_artifact(artifact, bench.registry, bench.context, dense=True)
     rounded = load_artifact(artifact, bench.registry, bench.context)
     kl, agreeing, losses, count = 0.0, 0, 0.0, 0
-    for row in held_out(rounded.handle, MergeSettings(), bench.context):
+    for row in compared_rows(rounded.handle, MergeSettings(), bench.context).rows:
         ids = {"input_ids": torch.tensor([row.ids])}
         p, q = (logits(a.model, ids)[0].double().softmax(-1) for a in (rounded, dense))  # (T, V)
         for t, wanted in enumerate(row.supervised):
@@ -166,11 +167,11 @@ def test_too_far_from_the_tuned_model_is_refused_unless_forced(bench: Any, limit
     assert any(line.startswith("warning: the merged model against") for line in bench.said)
 
 
-def test_without_held_out_rows_only_a_dense_base_is_merged(bench: Any) -> None:
+def test_without_the_data_a_dense_base_is_compared_on_made_up_rows_and_no_other_is_merged(bench: Any) -> None:
     bench.context = bench.context.with_(rows=no_rows)
     folder = merged(bench, bench.make("dense", LORA))
-    assert json.loads((folder / "parity.json").read_text())["passed"] is None
-    assert "warning: the merged model was not compared" in "\n".join(bench.said)
+    report = json.loads((folder / "parity.json").read_text())
+    assert (report["passed"], report["origin"], report["rows"]) == (True, "made-up", 8)
     artifact = bench.make("run", LORA, quantizer=ROUNDING)
     with pytest.raises(DataError, match="cannot be compared with the tuned one") as caught:
         merged(bench, artifact, overwrite=True)
@@ -180,8 +181,8 @@ def test_without_held_out_rows_only_a_dense_base_is_merged(bench: Any) -> None:
 
 
 def test_at_most_so_many_tokens_are_compared_evenly_spread(bench: Any, tiny_handle: Any) -> None:
-    every = held_out(tiny_handle, MergeSettings(), bench.context)
-    some = held_out(tiny_handle, MergeSettings(tokens=10, rows=12), bench.context)
+    every = compared_rows(tiny_handle, MergeSettings(), bench.context).rows
+    some = compared_rows(tiny_handle, MergeSettings(tokens=10, rows=12), bench.context).rows
     assert sum(sum(row.supervised) for row in every) > 40
     assert sum(sum(row.supervised) for row in some) == 10
     assert 5 <= len(some) <= 10
@@ -197,7 +198,7 @@ def test_a_model_that_answers_nan_is_never_within_the_limits() -> None:
 
 
 def test_the_order_of_positions_does_not_depend_on_the_batches(bench: Any, tiny_handle: Any) -> None:
-    rows = held_out(tiny_handle, MergeSettings(), bench.context)
+    rows = compared_rows(tiny_handle, MergeSettings(), bench.context).rows
     one = predictions(tiny_handle.model, rows, tiny_handle.tokenizer.pad_token_id, 24)
     other = predictions(tiny_handle.model, rows, tiny_handle.tokenizer.pad_token_id, 1)
     assert torch.allclose(one.logps, other.logps, atol=1e-4)

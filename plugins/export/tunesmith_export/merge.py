@@ -16,7 +16,8 @@ from tunesmith.artifact import Line, load_artifact, read_line
 from tunesmith.guard import guarded
 from tunesmith.store import commit_folder
 from tunesmith_export.card import front, labelled, measured, public_source, write_mark
-from tunesmith_export.parity import Distance, Predictions, distance, held_out, predictions
+from tunesmith_export.parity import Distance, Predictions, ScoreDistance, distance, predictions
+from tunesmith_export.rows import compared_rows
 from tunesmith_export.settings import MergeSettings
 from tunesmith_export.target import target_of
 
@@ -29,15 +30,18 @@ class Parity:
     """What the merged model was compared with, and how far it is from each.
 
     Args:
-        losses: mean negative log-likelihood of the held-out tokens, in nats, by model.
+        rows: compared on, of `origin`: held-out, training, or made-up of random tokens.
+        tokens: supervised ones among them, where a language model is compared.
+        losses: mean negative log-likelihood of these tokens, in nats, by model; empty for labels and scores.
         distances: of the merged model, by what it was compared with; the first decides.
         missing: why there is no comparison.
     """
 
     rows: int = 0
     tokens: int = 0
+    origin: str = "held-out"
     losses: dict[str, float] = field(default_factory=dict)
-    distances: dict[str, Distance] = field(default_factory=dict)
+    distances: dict[str, Distance | ScoreDistance] = field(default_factory=dict)
     missing: str = ""
 
     def lines(self) -> list[str]:
@@ -47,8 +51,14 @@ class Parity:
         losses = ", ".join(f"{name} {value:.4f}" for name, value in self.losses.items())
         return [
             *(f"the merged model against {name}: {found}" for name, found in self.distances.items()),
-            f"over {self.tokens} supervised tokens of {self.rows} held-out rows; mean loss in nats: {losses}",
+            f"over {self.over}" + (f"; mean loss in nats: {losses}" if losses else ""),
         ]
+
+    @property
+    def over(self) -> str:
+        """What was compared on, in words."""
+        rows = f"{self.rows} {self.origin} rows"
+        return f"{self.tokens} supervised tokens of {rows}" if self.tokens else rows
 
 
 def export(artifact: Path, settings: MergeSettings, context: Context) -> Path:
@@ -87,8 +97,10 @@ def export(artifact: Path, settings: MergeSettings, context: Context) -> Path:
     model = _cast(_merged(adapted, line), settings.dtype)
     merged = compare(model)
     if merged is not None:
-        parity.losses = {name: found.loss for name, found in seen.items() if found} | {"merged": merged.loss}
-        parity.distances = {name: distance(found, merged) for name, found in seen.items() if found}
+        losses = {name: found.loss for name, found in {**seen, "merged": merged}.items() if found}
+        parity.losses = {name: loss for name, loss in losses.items() if loss is not None}
+        unit = "token" if adapted.handle.head == "causal-lm" else "label"
+        parity.distances = {name: distance(found, merged, unit) for name, found in seen.items() if found}
     report = _judged(parity, settings, context)
     handle = adapted.handle
     base = public_source(handle.source, line)
@@ -123,15 +135,18 @@ def _dense(artifact: Path, context: Context) -> Adapted:
 def _comparer(
     handle: ModelHandle, settings: MergeSettings, context: Context, parity: Parity, *, needed: bool
 ) -> Callable[[Any], Predictions | None]:
-    """A function that gives a model's predictions on the held-out rows, or None where there are none.
+    """A function that gives a model's predictions on the rows that are compared on, or None where there are none.
+
+    Args:
+        needed: that the rows are the data's: a quantized base and a full one differ elsewhere in another way.
 
     Raises:
         DataError: there are none, and without a comparison nothing may be written.
     """
     try:
-        rows = held_out(handle, settings, context)
-    except DataError as error:
-        if needed and not settings.force:
+        compared = compared_rows(handle, settings, context, needed=needed)
+    except (DataError, RecipeError) as error:
+        if not settings.force:
             raise DataError(
                 f"the merged model cannot be compared with the tuned one: {error.what}",
                 where=error.where,
@@ -140,9 +155,11 @@ def _comparer(
             ) from error
         parity.missing = error.what
         return lambda model: None
-    parity.rows, parity.tokens = len(rows), sum(sum(row.supervised) for row in rows)
-    pad = handle.tokenizer.pad_token_id  # not the handle, which would keep the quantized model beside the full one
-    return lambda model: predictions(model, rows, pad, settings.batch_size)
+    rows, head = compared.rows, handle.head  # not the handle, which would keep the quantized model beside the full one
+    parity.rows, parity.origin = len(rows), compared.origin
+    parity.tokens = sum(sum(row.supervised) for row in rows) if head == "causal-lm" else 0
+    pad, several = handle.tokenizer.pad_token_id, bool(handle.labels and handle.labels.several)
+    return lambda model: predictions(model, rows, pad, settings.batch_size, head, several)
 
 
 def _merged(adapted: Adapted, line: Line) -> Any:
@@ -164,16 +181,17 @@ def _judged(parity: Parity, settings: MergeSettings, context: Context) -> dict[s
     """
     deciding = next(iter(parity.distances.values()), None)
     passed = deciding.within(settings) if deciding else None
-    report = {**asdict(parity), "max_kl": settings.max_kl, "min_agreement": settings.min_agreement, "passed": passed}
+    limits = {name: getattr(settings, name) for name in ("max_kl", "min_agreement", "max_difference")}
+    report = {**asdict(parity), **limits, "passed": passed}
     report = _without_nan(report)
     context.facts["parity"] = report
     say = context.reporter.say if passed else context.reporter.warn
     for sentence in parity.lines():
         say(sentence)
-    if passed is False and not settings.force:
+    if deciding and not passed and not settings.force:
         raise RecipeError(
             f"the merged model is too far from {next(iter(parity.distances))}: {deciding}",
-            details=[*parity.lines(), f"allowed: KL {settings.max_kl:g}, {settings.min_agreement:.1%}"],
+            details=[*parity.lines(), f"allowed: {deciding.limits(settings)}"],
             fix="Keep the adapter beside its base, or set force = true to write the merged model all the same.",
         )
     return report
@@ -210,15 +228,12 @@ def _card(artifact: Path, line: Line, base: str, quantized: str | None, parity: 
     if quantized:
         lines.append(f"It was trained over the base in `{quantized}` and merged into the base in full precision.")
     if parity.distances:
-        lines += [
-            "",
-            "| the merged model against | mean KL, nats a token | same likeliest token |",
-            "| --- | --- | --- |",
-        ]
-        lines += [f"| {name} | {found.kl:.4g} | {found.agreement:.2%} |" for name, found in parity.distances.items()]
-        lines += ["", "| model | mean loss, nats a token |", "| --- | --- |"]
-        lines += [f"| {name} | {value:.4f} |" for name, value in parity.losses.items()]
-        lines += ["", f"Over {parity.tokens} supervised tokens of {parity.rows} held-out rows."]
+        lines += ["", "| the merged model against | how far it is from it |", "| --- | --- |"]
+        lines += [f"| {name} | {found} |" for name, found in parity.distances.items()]
+        if parity.losses:
+            lines += ["", "| model | mean loss, nats a token |", "| --- | --- |"]
+            lines += [f"| {name} | {value:.4f} |" for name, value in parity.losses.items()]
+        lines += ["", f"Over {parity.over}."]
     else:
         lines += ["", *parity.lines()]
     return "\n".join([*lines, *measured(artifact)]) + "\n"

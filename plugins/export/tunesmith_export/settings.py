@@ -26,15 +26,17 @@ class MergeSettings(ExportSettings):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     """Type of the weights that are written; auto keeps the type in which the base is loaded."""
     rows: Annotated[int, Gt(0)] = 64
-    """Held-out rows to compare on, evenly spread over all of them."""
+    """Held-out rows to compare on, evenly spread over all of them; training rows where none are held out."""
     tokens: Annotated[int, Gt(0)] = 1024
     """Supervised tokens of these rows to compare on, evenly spread; each takes vocabulary x 8 bytes of memory."""
     batch_size: Annotated[int, Gt(0)] = 8
     """Rows a forward pass of the comparison."""
     max_kl: Annotated[float, Ge(0)] = 0.1
-    """Largest mean KL divergence of the merged model from the tuned one, in nats a token."""
+    """Largest mean KL divergence of the merged model from the tuned one, in nats a token or label."""
     min_agreement: Annotated[float, Interval(ge=0, le=1)] = 0.85
-    """Smallest share of tokens at which both hold the same token for the likeliest."""
+    """Smallest share of tokens or labels at which both hold the same one for the likeliest."""
+    max_difference: Annotated[float, Ge(0)] = 0.1
+    """Largest difference of a reward model's scores, as a share of their root mean square."""
     force: bool = False
     """Write the merged model although it is further from the tuned one, or could not be compared."""
 
