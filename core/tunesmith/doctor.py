@@ -11,8 +11,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from tunesmith import shape
 from tunesmith.artifact import CARD
-from tunesmith.folder import RunFolder, environment
+from tunesmith.folder import MANIFEST, STATE, RunFolder, environment
 from tunesmith.places import cache_folder, config_folder
 from tunesmith.registry import Registry, disabled_plugins
 from tunesmith.stage import stage_folder
@@ -108,9 +109,14 @@ def examine(path: Path) -> dict[str, Any]:
     Raises:
         DataError: `path` is no run folder.
     """
-    folder = RunFolder.open(path)
-    names = [stage["name"] for stage in folder.manifest.get("plan", {}).get("stages", [])] or ["main"]
-    items: list[dict[str, Any]] = []
+    folder = RunFolder.open(path, look=False)
+    changed = shape.problems(path)
+    items: list[dict[str, Any]] = [
+        {"path": str(file), "kind": "file", "stage": None, "problems": [said]} for file, said in changed.items()
+    ]
+    readable = path / MANIFEST not in changed
+    stages = folder.manifest.get("plan", {}).get("stages", []) if readable else []
+    names = [stage["name"] for stage in stages if "name" in stage] or ["main"]
     usable: dict[str, dict[str, str | None]] = {}
     leftovers: list[str] = []
     for name in names:
@@ -132,7 +138,7 @@ def examine(path: Path) -> dict[str, Any]:
         leftovers.extend(str(p) for base in (place, place / "checkpoints") for p in sorted(base.glob(f"{STAGING}*")))
     return {
         "run": str(path),
-        "status": folder.status,
+        "status": "damaged" if path / STATE in changed else folder.status,
         "items": items,
         "damaged": sum(bool(item["problems"]) for item in items),
         "usable": usable,

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 from tunesmith.errors import DataError, LockedError
 from tunesmith.links import check_no_links
 from tunesmith.secrets import redact
+from tunesmith.shape import problems
 from tunesmith.store import disk_errors, fsync, parse_json, write_file, write_json
 
 STATE = "state.json"
@@ -88,15 +89,20 @@ class RunFolder:
         return folder
 
     @classmethod
-    def open(cls, path: Path) -> RunFolder:
+    def open(cls, path: Path, *, look: bool = True) -> RunFolder:
         """An existing run folder.
 
+        Args:
+            look: refuse one whose files do not hold what was written there.
+
         Raises:
-            DataError: `path` is no run folder, or a link in it leads elsewhere.
+            DataError: `path` is no run folder, a link in it leads elsewhere, or a file of it is damaged.
         """
         if not cls.begun(path):
             raise DataError(f"{path} is not a run folder", where=str(path), fix="`tunesmith runs` lists them.")
         check_no_links(path)
+        if look:
+            check_shape(path)
         return cls(path)
 
     @staticmethod
@@ -255,6 +261,26 @@ class RunFolder:
                     text = f"\n{text}"
             file.write(redact(text).encode("utf-8", errors="backslashreplace"))
         self._appended.add(name)
+
+
+def check_shape(run: Path) -> None:
+    """Refuse a run folder with a file that does not hold what was written there.
+
+    Raises:
+        DataError: naming each; a state that is no JSON is none of them, since a run whose state is unknown goes on.
+    """
+    found = {
+        path: said for path, said in problems(run).items() if path.name != STATE or not said.startswith("it is no JSON")
+    }
+    for path in found:
+        raise DataError(
+            f"the {path.stem} of run {run.name} is damaged",
+            where=str(path),
+            details=[f"{one.relative_to(run)}: {said}" for one, said in found.items()],
+            fix="Start a new run."
+            if path.name == MANIFEST
+            else "Restore it from a copy, or remove it: `tunesmith resume` makes what is missing again.",
+        )
 
 
 def check_writable(base: Path, made: str = "run folder", fix: str = "Choose another [run] folder.") -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from tunesmith import shape
 from tunesmith.artifact import changed_files
 from tunesmith.context import Context, PlainReporter, Reporter, StopFlag
 from tunesmith.errors import DataError, RecipeError, Stopped, TunesmithError
 from tunesmith.estimating import Unknown, check_fits, estimate
-from tunesmith.folder import MANIFEST, RECIPE, RunFolder, check_writable, environment, now
+from tunesmith.folder import MANIFEST, RECIPE, STATE, RunFolder, check_writable, environment, now
 from tunesmith.guard import limit_of
 from tunesmith.ledger import LEDGER, Ledger
 from tunesmith.plan import Plan, StagePlan, make_plan
@@ -109,7 +110,10 @@ def resume(path: Path, registry: Registry, reporter: Reporter | None = None, *, 
     """
     folder, recipe = reopen(path)
     folder.lock()
+    reporter = reporter or PlainReporter()
     try:
+        if said := shape.problem(path / STATE, shape.RUN[STATE]):
+            reporter.warn(f"{STATE} is damaged ({said}); going on by what is committed")
         if folder.state["status"] == "done":
             raise DataError(
                 f"run {path.name} is done", where=str(path), fix=f"tunesmith evaluate {path} measures it again."
@@ -127,7 +131,7 @@ def resume(path: Path, registry: Registry, reporter: Reporter | None = None, *, 
                 )
         if not (other_versions or plan.run.other_versions):
             _check_versions(folder.manifest, plan, path)
-        return _execute(plan, registry, reporter or PlainReporter(), folder, resume=True)
+        return _execute(plan, registry, reporter, folder, resume=True)
     finally:
         folder.release()
 

@@ -6,12 +6,12 @@ import gc
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from tunesmith import artifact
+from tunesmith import artifact, shape
 from tunesmith.adapted import Adapted
 from tunesmith.card import model_card
 from tunesmith.context import Context
@@ -64,9 +64,22 @@ class StageResult:
 
     @classmethod
     def read(cls, place: Path, name: str) -> StageResult:
-        """The result of a finished stage, from its folder."""
-        described = json.loads((place / RESULT).read_text(encoding="utf-8"))
-        return cls(**{**described, "name": name, "artifact": place / "artifact"})
+        """The result of a finished stage, from its folder.
+
+        Raises:
+            DataError: the file does not hold what was written there.
+        """
+        described = _kept(place / RESULT, shape.RESULT)
+        known = {key: value for key, value in described.items() if key in {item.name for item in fields(cls)}}
+        return cls(**{**known, "name": name, "artifact": place / "artifact"})
+
+
+def _kept(path: Path, wanted: Any) -> dict[str, Any]:
+    if said := shape.problem(path, wanted):
+        raise DataError(
+            f"{path.name} is damaged: {said}", where=str(path), fix="Restore it from a copy, or begin a new run."
+        )
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 class StageRun:
@@ -165,7 +178,7 @@ class StageRun:
         """Evaluate before training; a resumed run keeps what it measured the first time."""
         path = self.place / BEFORE
         if path.is_file():
-            return json.loads(path.read_text(encoding="utf-8"))
+            return _kept(path, shape.MEASURES)
 
         def measure() -> dict[str, Any]:
             with untrained(roles, self.stage.main_role.adapter, self.context) as handle:
@@ -222,6 +235,8 @@ def reusable(stage: StagePlan, place: Path) -> Path | None:
     """The artifact in a stage folder, when the stage was finished, is whole, and was the same."""
     kept = place / "artifact"
     if not (place / RESULT).is_file() or not (kept / artifact.CARD).is_file() or damage(kept):
+        return None
+    if shape.problem(place / RESULT, shape.RESULT):
         return None
     return kept if artifact.read_card(kept).get("fingerprint") == stage.fingerprint else None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import optuna
@@ -16,7 +17,8 @@ from optuna.distributions import (
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 
-from tunesmith import Context
+from tunesmith import Context, DataError
+from tunesmith.disks import DISK_ERRORS, errno_of
 from tunesmith.search.space import Choice, Range, Space
 from tunesmith.search.study import Outcome, Trial
 from tunesmith_optuna import OptunaSettings
@@ -33,15 +35,30 @@ STATES = {"done": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": Tr
 
 
 def open_study(space: Space, settings: OptunaSettings, context: Context) -> OptunaStudy:
-    """Open the study in the search's folder, or begin it."""
+    """Open the study in the search's folder, or begin it.
+
+    Raises:
+        DataError: the file is no study.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    study = optuna.create_study(
-        study_name="search",
-        storage=f"sqlite:///{context.stage_folder / FILE}",
-        load_if_exists=True,
-        direction="minimize",
-        pruner=_pruner(settings),
-    )
+    path = Path(context.stage_folder or ".") / FILE
+    try:
+        study = optuna.create_study(
+            study_name="search",
+            storage=f"sqlite:///{path}",
+            load_if_exists=True,
+            direction="minimize",
+            pruner=_pruner(settings),
+        )
+        study.get_trials(deepcopy=False)
+    except Exception as error:  # of SQLite, SQLAlchemy, Alembic or Optuna: what each of them says of a damaged file
+        if errno_of(error) in DISK_ERRORS or not path.exists():
+            raise
+        raise DataError(
+            f"the study of this search cannot be read: {(str(error).splitlines() or [type(error).__name__])[0]}",
+            where=str(path),
+            fix="Restore the file from a copy, or name another folder with --to.",
+        ) from error
     # a search that goes on draws other numbers than it drew before, and the same wherever it goes on
     study.sampler = _sampler(settings, context.seed + len(study.get_trials(deepcopy=False)))
     return OptunaStudy(study, space)

@@ -24,6 +24,7 @@ from tunesmith.plan import Plan
 from tunesmith.recipe import Recipe, read
 from tunesmith.registry import Registry
 from tunesmith.run import SIGNALS
+from tunesmith.shape import problems
 from tunesmith.store import write_file
 
 JOBS = "jobs"
@@ -159,6 +160,10 @@ class Work:
     def _finished_run(self, candidate: Candidate) -> Path | None:
         """The newest finished run of the same plan in this folder."""
         for path in sorted(self.folder.glob("*/manifest.json"), reverse=True):
+            if changed := problems(path.parent):
+                file, said = next(iter(changed.items()))
+                self.say(f"passed over: {file} is damaged: {said}")
+                continue
             folder = RunFolder(path.parent)
             stages = folder.manifest.get("plan", {}).get("stages", [])
             same = [stage.get("fingerprint") for stage in stages] == [candidate.stage.fingerprint]

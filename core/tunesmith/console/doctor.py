@@ -46,7 +46,7 @@ def _end_run(found: dict[str, Any], run: Path) -> None:
     again = f"tunesmith resume {run}"
     if found["damaged"]:
         raise DataError(
-            f"{found['damaged']} of {len(found['items'])} folders are damaged",
+            f"{found['damaged']} of {len(found['items'])} files and folders are damaged",
             where=str(run),
             fix=f"The artifacts are whole: tunesmith chat {run}" if whole else f"What is whole goes on: {again}",
         )

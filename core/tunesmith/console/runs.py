@@ -13,6 +13,7 @@ from tunesmith.console.opened import AsJson
 from tunesmith.console.out import data_console, next_steps, note, number, print_json, safe
 from tunesmith.errors import DataError
 from tunesmith.folder import MANIFEST, METRICS, RunFolder
+from tunesmith.shape import problems
 from tunesmith.store import checkpoint_step, checkpoints, parse_json
 
 TAIL = 1 << 16  # bytes of metrics.jsonl that are read for the last step
@@ -45,18 +46,31 @@ def describe(place: Path) -> dict[str, Any]:
 
     `measure` is the first measure of the last stage that has one: its name, `before` and `after`.
     """
+    try:
+        for path, said in problems(place).items():
+            raise ValueError(f"{path.relative_to(place)}: {said}")
+        return _described(place)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        unknown = dict.fromkeys(("stage", "step", "total_steps", "checkpoint", "measure", "created", "updated"))
+        fix = f"tunesmith doctor {shlex.quote(str(place))}"
+        return {"run": str(place), "status": "damaged", **unknown, "error": _reason(error), "next": fix}
+
+
+def _reason(error: Exception) -> str:
+    said = str(error) if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {error}"
+    return said or type(error).__name__
+
+
+def _described(place: Path) -> dict[str, Any]:
     folder = RunFolder(place)
     name = shlex.quote(str(place))
-    try:
-        manifest, state, status, results = folder.manifest, folder.state, folder.status, folder.results
-        holder = folder.holder()
-        if not manifest:
-            raise ValueError(f"{MANIFEST} cannot be read")
-        names = [stage["name"] for stage in manifest["plan"]["stages"]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        unknown = dict.fromkeys(("stage", "step", "total_steps", "checkpoint", "measure", "created", "updated"))
-        fix = f"tunesmith doctor {name}"
-        return {"run": str(place), "status": "damaged", **unknown, "error": str(error), "next": fix}
+    manifest, state, status, results = folder.manifest, folder.state, folder.status, folder.results
+    holder = folder.holder()
+    if not manifest:
+        raise ValueError(f"{MANIFEST} cannot be read")
+    names = [stage["name"] for stage in manifest["plan"]["stages"]]
+    if not names:
+        raise ValueError(f"{MANIFEST} names no stage")
     stage = state.get("stage") or (list(results)[-1] if status == "done" and results else _last_stage(folder, names))
     training = results.get(stage, {}).get("training", {})
     record = _last_metrics(place)

@@ -26,6 +26,7 @@ from tunesmith.search.settings import SearchSettings
 from tunesmith.search.space import Space, read_space
 from tunesmith.search.study import Study, Trial
 from tunesmith.search.watch import Pruned, Watch, signed
+from tunesmith.shape import NOTES, problem
 from tunesmith.store import write_file, write_json
 
 IN_A_ROW = 3  # failures from the start after which a search gives up
@@ -194,6 +195,12 @@ class Work:
 
     def _notes(self) -> dict[str, Any]:
         path = self.folder / "notes.json"
+        if said := problem(path, NOTES):
+            raise DataError(
+                f"the notes of this search are damaged: {said}",
+                where=str(path),
+                fix="Restore the file from a copy, or name another folder with --to.",
+            )
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     def _keep(self, changes: Mapping[str, Any]) -> None:
