@@ -145,6 +145,46 @@ def test_a_data_file_that_cannot_be_used(house: Any, content: str | bytes | None
     house.refused(DATA, *said, before_the_run=early)
 
 
+JUDGED = [
+    {"messages": [{"role": "user", "content": f"{n}?"}, {"role": "assistant", "content": "yes"}], "label": n % 2 == 0}
+    for n in range(8)
+]
+
+
+@pytest.mark.parametrize(
+    ("content", "changes", "said", "advice"),
+    [
+        (JUDGED, {}, ("'unpaired-preference' rows", 'pairs = "wanted"'), {"data.pairs": "wanted"}),
+        (JUDGED, {"data.pairs": "unpaired"}, ("have labels already",), {"data.pairs": "wanted"}),
+        (
+            [{"prompt": f"{n}?", "chosen": "yes", "rejected": "no"} for n in range(8)],
+            {},
+            ("'preference' rows", 'pairs = "wanted"'),
+            {"data.pairs": "wanted"},
+        ),
+        ("One line, and more.\nAnother, of prose.\n", {"data.use": "csv"}, ('use = "text"',), {"data.use": "text"}),
+        ("One line, and more.\nAnother, of prose.\n", {}, ("no row can be read", '"text"'), {"data.use": "text"}),
+        (json.dumps(JUDGED[0], indent=1), {"data.pairs": "wanted"}, ('use = "json"',), {"data.use": "json"}),
+        (json.dumps(JUDGED), {"data.pairs": "wanted"}, ('use = "json"',), {"data.use": "json"}),
+        (JUDGED, {"data.use": "json", "data.pairs": "wanted"}, ('use = "jsonl"',), {"data.use": "jsonl"}),
+    ],
+)
+def test_the_advice_on_a_shape_of_data_works_when_followed(
+    house: Any, content: Any, changes: dict[str, Any], said: tuple[str, ...], advice: dict[str, Any]
+) -> None:
+    text = content if isinstance(content, str) else "".join(json.dumps(row) + "\n" for row in content)
+    house.write("rows.txt", text)
+    data = {"data": {"use": "jsonl", "path": "rows.txt"}, "evaluate": []}
+    house.recipe({**data, **changes})
+    refused = house.call("data", "check", "recipe.toml")
+    assert refused.code in (DATA, RECIPE)
+    for part in said:
+        assert part in refused.err
+    house.recipe({**data, **changes, **advice})
+    followed = house.call("data", "check", "recipe.toml")
+    assert followed.code == 0, followed.err
+
+
 def test_a_data_file_with_a_misspelt_name(house: Any) -> None:
     house.recipe({"data.path": "row.jsonl"})
     house.refused(DATA, "row.jsonl", "Did you mean 'rows.jsonl'?", before_the_run=True)

@@ -134,8 +134,10 @@ def _write_rows(path: Path, columns: Mapping[str, str]) -> None:
             writer = csv.DictWriter(file, list(named))
             writer.writeheader()
             writer.writerow(named)
-    elif path.suffix == ".conll":
-        path.write_text("Ada NNP B-PER\nsings VBZ O\n", encoding="utf-8")
+    elif path.suffix in (".conll", ".conllu"):
+        path.write_text("1\tAda\tAda\tPROPN\n2\tsings\tsing\tVERB\n", encoding="utf-8")
+    elif path.suffix == ".txt":
+        path.write_text("A line of plain text.\n", encoding="utf-8")
     elif not path.suffix:
         path.mkdir()
         (path / "one.txt").write_text("A line of plain text.\n", encoding="utf-8")

@@ -243,9 +243,9 @@ def shared(folder: Path) -> Iterator[list[str]]:
         ("gsm8k, train.jsonl", "jsonl", "data/gsm8k/train.jsonl", {"prompt": "question", "completion": "answer"}),
         ("banking77, train.csv", "csv", "data/banking77/train.csv", {"label": "category"}),
     )
-    for what, use, path, columns in real:
-        if (folder / path).exists():
-            yield counted(what, use, {"path": folder / path, "columns": columns}, folder)
+    for what, use, file, columns in real:
+        if (folder / file).exists():
+            yield counted(what, use, {"path": folder / file, "columns": columns}, folder)
     for recipe in sorted(folder.glob("cases/c/*/recipe.toml")):
         given = tomllib.loads(recipe.read_text(encoding="utf-8"))["data"]
         path = Path(given.pop("path"))

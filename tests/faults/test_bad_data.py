@@ -254,6 +254,68 @@ def judged(house: Any, kind: Bad, form: str, words: Sequence[str], *, few: bool)
         assert ledger["rows_in"] == total
 
 
+@dataclass(frozen=True)
+class BadText:
+    """One kind of bad data in a text file.
+
+    Args:
+        use: the loader.
+        said: what is said of a bad row, or of the file.
+        bad: bad rows, by number.
+        file: what becomes of the written file; then the whole file is judged.
+    """
+
+    name: str
+    use: str
+    said: str
+    bad: Callable[[int], bytes] | None = None
+    file: Callable[[bytes], bytes] | None = None
+
+
+GOOD_TEXT = {
+    "text": lambda number: f"A line of text, number {number}.\n".encode(),
+    "conll": lambda number: f"Ada NNP B-PER\nsings VBZ O\n{number} CD O\n\n".encode(),
+}
+TEXTS = (
+    *(BadText("empty file", use, "the file is empty", file=lambda _: b"") for use in GOOD_TEXT),
+    *(BadText("blank lines alone", use, "the data has no rows", file=lambda _: b"\n \n") for use in GOOD_TEXT),
+    *(BadText("damaged gzip", use, "gzip", file=lambda c: gzip.compress(c, mtime=0)[:-12]) for use in GOOD_TEXT),
+    *(BadText("UTF-16", use, "UTF-16 text", file=lambda c: b"\xff\xfe" + c) for use in GOOD_TEXT),
+    BadText("no columns", "conll", "no word has a tag", file=lambda _: b"prose\n"),
+    BadText("invalid UTF-8", "text", "not UTF-8", lambda number: b"caf\xe9 %d\n" % number),
+    BadText("NUL", "text", "NUL", lambda number: b"a\0 %d\n" % number),
+    BadText("invalid UTF-8", "conll", "not UTF-8", lambda number: b"caf\xe9 NN O\n\n"),
+    BadText("NUL", "conll", "NUL", lambda number: b"a\0b%d NN O\n\n" % number),
+    BadText("a line too short", "conll", "fewer columns", lambda number: b"Ada NNP B-PER\n%d O\n\n" % number),
+    BadText("a line too long", "conll", "more columns", lambda number: b"%d CD O more\n\n" % number),
+)
+
+
+@pytest.mark.parametrize("kind", [pytest.param(kind, id=f"{kind.name}, {kind.use}") for kind in TEXTS])
+def test_bad_text(house: Any, fault: Recorder, kind: BadText) -> None:
+    tally = fault("R11", f"{kind.name} in {kind.use}")
+    trainer = {"text": "sft", "conll": "classify-tokens"}[kind.use]
+    for few in (True, False) if kind.bad else (False,):
+        with tally.trial("data check, few" if few else "data check, many"):
+            bad = 1 if few else 6
+            rows = [*map(GOOD_TEXT[kind.use], range(40 if few else 6)), *map(kind.bad or bytes, range(bad))]
+            content = b"".join(rows)
+            house.write("rows", kind.file(content) if kind.file else content)
+            data = {"use": kind.use, "path": "rows", "validation": 0.25}
+            house.recipe({"data": data, "trainer": {"use": trainer}, "evaluate": []})
+            ended = house.call("data", "check", "recipe.toml", "--json")
+            assert "Traceback" not in ended.err
+            if few:
+                ledger = json.loads(ended.out)["ledger"]
+                assert (ended.code, ledger["rows_in"], ledger["dropped"]) == (0, 41, 1)
+                assert kind.said in next(iter(ledger["dropped_reasons"]))
+            else:
+                assert ended.code == DATA
+                assert kind.said in ended.err
+                assert "rows" in ended.err
+                assert "\n  fix: " in ended.err
+
+
 def found(house: Any, words: Sequence[str], ended: Any) -> dict[str, Any]:
     """The counts of rows: what `data check` printed, or what the run kept."""
     if words[0] == "data":
