@@ -8,9 +8,10 @@ import pytest
 
 from tunesmith import Context, DataError, Dataset, RecipeError
 from tunesmith_data import checks
+from tunesmith_data.arrow import of_row
 from tunesmith_data.formats import Unusable, convert
-from tunesmith_data.loaders import csv, jsonl
-from tunesmith_data.settings import CsvSettings, JsonlSettings
+from tunesmith_data.loaders import csv, jsonl, parquet
+from tunesmith_data.settings import CsvSettings, JsonlSettings, ParquetSettings
 
 USER = {"role": "user", "content": "2 + 2?"}
 FOUR = {"role": "assistant", "content": "4"}
@@ -309,6 +310,23 @@ def test_a_call_that_cannot_be_read_refuses_its_row(turns: list[Any], reason: st
 def test_a_prompt_may_end_with_a_result() -> None:
     row = {"prompt": [USER, CALLED, RESULT], "completion": "4", "tools": [ADD]}
     assert convert(row, "prompt-completion")[1] == {**row, "completion": [FOUR]}
+
+
+def test_arguments_that_other_rows_have_are_not_written_into_a_call(tmp_path: Path) -> None:
+    pa, parquet_file = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    call = {"type": "function", "function": {"name": "add", "arguments": {"b": 3}}}
+    tool = {"name": "sub", "parameters": {"type": "object", "properties": {"b": {"type": "number"}}}}
+    rows = [
+        {**talk(USER, CALLED, RESULT, FOUR), "tools": [ADD["function"]]},
+        {**talk(USER, {**CALLED, "tool_calls": [call]}, RESULT, FOUR), "tools": [tool]},
+    ]
+    rows[0]["tools"][0] = {"name": "add", "parameters": {"type": "object", "properties": {"a": {"type": "number"}}}}
+    parquet_file.write_table(pa.Table.from_pylist(rows), tmp_path / "rows.parquet")
+    wanted = load(tmp_path, *rows).train.rows
+    data = parquet(ParquetSettings(path=Path("rows.parquet")), Context(folder=tmp_path))
+    assert list(data.train.rows) == list(wanted)
+    datasets = pytest.importorskip("datasets")
+    assert [of_row(row) for row in datasets.Dataset.from_list(rows)] == rows
 
 
 # --- reasoning --------------------------------------------------------------------------------

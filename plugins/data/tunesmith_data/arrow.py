@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -37,11 +37,17 @@ def read_parquet(path: Path) -> Iterator[Raw]:
         ) from error
 
 
+def of_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row as JSON has it. Fields of a struct that are null are left out: Arrow gives every object of a column all
+    fields that any of them has, so that tools and calls come with arguments that nobody wrote."""
+    return {column: plain(value) for column, value in row.items()}
+
+
 def plain(value: Any) -> Any:
     """A value as JSON has it: dates and times in ISO 8601, durations in seconds, decimals as numbers where these are
     exact and else as text, bytes that are UTF-8 as text. Other bytes stay as they are."""
     if isinstance(value, dict):
-        return {key: plain(item) for key, item in value.items()}
+        return {key: plain(item) for key, item in value.items() if item is not None}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
     if isinstance(value, (datetime, date, time)):
@@ -77,7 +83,7 @@ def _check_names(path: Path, names: list[str]) -> None:
 def _rows(batch: Any) -> list[tuple[dict[str, Any] | None, str]]:
     """The rows of a batch, or why one cannot be read, which pyarrow notices only on conversion."""
     try:
-        return [(plain(row), "") for row in batch.to_pylist()]
+        return [(of_row(row), "") for row in batch.to_pylist()]
     except (ValueError, OverflowError):  # not UTF-8, or a time that Python cannot say
         return [_row(batch.slice(index, 1)) for index in range(batch.num_rows)]
 

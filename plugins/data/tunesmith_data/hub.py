@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith import Context, DataError, Dataset, MissingError
 from tunesmith_data import checks
+from tunesmith_data.arrow import of_row
 from tunesmith_data.collect import collect
 from tunesmith_data.raw import Raw
 from tunesmith_data.settings import HubSettings
@@ -27,7 +28,7 @@ def load(settings: HubSettings, context: Context) -> Dataset:
 
 def _rows(settings: HubSettings, context: Context, split: str) -> Iterator[Raw]:
     found = _fetch(settings, context, split)
-    return (Raw(f"{settings.path}/{split}:{number}", row) for number, row in enumerate(found, 1))
+    return (Raw(f"{settings.path}/{split}:{number}", of_row(row)) for number, row in enumerate(found, 1))
 
 
 def _fetch(settings: HubSettings, context: Context, split: str) -> Any:
