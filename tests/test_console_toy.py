@@ -56,19 +56,28 @@ def load_pairs(settings: PairsSettings, context: Context) -> Dataset:
     path = context.path(settings.path)
     if not path.is_file():
         raise DataError(f"there is no file {settings.path}", where=str(path))
-    rows, ids = [], []
+    rows, ids, notes = [], [], 0
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         context.ledger.read()
         prompt, bar, completion = line.partition("|")
         if not bar:
             context.ledger.drop(f"{path.name}:{number}", "no bar between prompt and completion")
             continue
+        completion, mark, _ = completion.partition(" # ")
+        notes += bool(mark)
         rows.append({"prompt": prompt, "completion": completion})
         ids.append(f"{path.name}:{number}")
     cut = max(0, len(rows) - settings.validation)
     context.ledger.trained, context.ledger.held_out = cut, len(rows) - cut
     held = Records(rows[cut:], ids[cut:])
-    return Dataset(type="prompt-completion", train=Records(rows[:cut], ids[:cut]), validation=held, recognised="pairs")
+    return Dataset(
+        type="prompt-completion",
+        train=Records(rows[:cut], ids[:cut]),
+        validation=held,
+        recognised="pairs",
+        unused={"comment": notes} if notes else {},
+        notes=("a bar stands between prompt and completion",),
+    )
 
 
 # --- model ------------------------------------------------------------------------------------

@@ -87,6 +87,16 @@ def test_data_check_counts_rows_and_reasons(call: Callable[..., Output], tmp_pat
     assert "pairs.txt:9" in err
 
 
+def test_data_check_names_what_nothing_reads(call: Callable[..., Output], tmp_path: Path) -> None:
+    assert as_json(call("data", "check", "recipe.toml", "--json"))["unused"] == {}
+    (tmp_path / "pairs.txt").write_text(Path("pairs.txt").read_text() + "more|yes # of Ann\n")
+    found = as_json(call("data", "check", "recipe.toml", "--json"))
+    assert (found["unused"], found["notes"]) == ({"comment": 1}, ["a bar stands between prompt and completion"])
+    out = call("data", "check", "recipe.toml")[1]
+    assert "not used: comment (1 row)" in out
+    assert "a bar stands between prompt and completion" in out
+
+
 def test_data_show_prints_rows_by_number_and_name(call: Callable[..., Output]) -> None:
     assert "prompt: question 1\ncompletion: answer 1\n" in call("data", "show", "recipe.toml", "--row", "2")[1]
     by_name = as_json(call("data", "show", "recipe.toml", "--row", "pairs.txt:3", "--json"))

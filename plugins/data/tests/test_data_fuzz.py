@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tunesmith import RECORD_COLUMNS, Context, Dataset, TunesmithError
-from tunesmith_data import loaders
+from tunesmith_data import extras, loaders, messages
 from tunesmith_data.formats import FORMATS, Unusable, convert
 from tunesmith_data.settings import (
     ConllSettings,
@@ -51,13 +51,16 @@ PIECES = st.sampled_from(
 )
 
 
-def load(kind: str, content: bytes) -> tuple[Dataset, Context] | None:
+CANONICAL = {"role", "content", "reasoning_content", "tool_calls", "name", "tool_call_id", "weight"}
+
+
+def load(kind: str, content: bytes, **mapped: Any) -> tuple[Dataset, Context] | None:
     factory, kind_of_settings = LOADERS[kind]
     with tempfile.TemporaryDirectory() as folder:
         context = Context(folder=Path(folder))
         (context.folder / "rows").write_bytes(content)
         try:
-            return factory(kind_of_settings(path=Path("rows"), validation=0.3), context), context  # type: ignore[operator]
+            return factory(kind_of_settings(path=Path("rows"), validation=0.3, **mapped), context), context  # type: ignore[operator]
         except TunesmithError:
             return None
 
@@ -101,3 +104,58 @@ def test_any_row_of_any_format(name: str, row: dict[str, Any]) -> None:
     assert kind == FORMATS[name].type
     assert reason.isprintable()
     assert reason
+
+
+MAPPED = st.fixed_dictionaries(
+    {},
+    optional={
+        "message_keys": st.dictionaries(st.sampled_from(["role", "content", "weight"]), st.sampled_from(["a", "b"])),
+        "roles": st.dictionaries(st.sampled_from(["user", "bot"]), st.sampled_from(["assistant", "tool"])),
+        "ignore": st.lists(st.sampled_from(["<image>", "images", "content", "weight"]), unique=True).map(tuple),
+        "reasoning": st.sampled_from(["keep", "drop"]),
+        "greeting": st.sampled_from(["keep", "drop"]),
+        "columns": st.dictionaries(
+            st.sampled_from(["messages", "history", "tools"]), st.sampled_from(["text", "value"])
+        ),
+    },
+)
+
+
+@CALM
+@given(rows=st.lists(ROWS, min_size=1, max_size=4), mapped=MAPPED)
+def test_any_rows_under_any_names(rows: list[dict[str, Any]], mapped: dict[str, Any]) -> None:
+    assert_adds_up(load("jsonl", "\n".join(map(json.dumps, rows)).encode(), **mapped))
+
+
+PIECE = st.one_of(
+    st.none(), st.booleans(), st.integers(-2, 2), st.sampled_from(["", "a", "{}", "[[]]", "\0", "\ud800"])
+)
+ANY = st.recursive(
+    PIECE, lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(KEYS, inner, max_size=3))
+)
+
+
+@CALM
+@given(
+    key=st.sampled_from(sorted({*messages.READ, *messages.REFUSED, *extras.READ, *extras.REFUSED, *extras.WEIGHTS})),
+    value=ANY,
+    place=st.sampled_from(["row", "user", "assistant", "tool"]),
+)
+def test_any_value_of_any_key(key: str, value: Any, place: str) -> None:
+    turns: dict[str, dict[str, Any]] = {
+        "user": {"role": "user", "content": "a"},
+        "assistant": {"role": "assistant", "content": "b"},
+        "tool": {"role": "tool", "content": "c"},
+        "last": {"role": "assistant", "content": "d"},
+    }
+    row: dict[str, Any] = {"messages": list(turns.values())}
+    (row if place == "row" else turns[place])[key] = value
+    loaded = load("jsonl", json.dumps(row).encode())
+    assert_adds_up(loaded)
+    for kept in loaded[0].train.rows if loaded else ():
+        for message in kept["messages"]:
+            assert message["role"] in ("system", "user", "assistant", "tool")
+            assert isinstance(message["content"], str)
+            assert set(message) <= CANONICAL
+            assert isinstance(message.get("weight", 0.0), float)
+            json.dumps(message, allow_nan=False, ensure_ascii=False).encode()

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from tunesmith import Context, DataError, Dataset, RecipeError
-from tunesmith_data import checks
+from tunesmith_data import checks, mix
 from tunesmith_data.arrow import of_row
 from tunesmith_data.formats import Unusable, convert
 from tunesmith_data.loaders import csv, jsonl, parquet
-from tunesmith_data.settings import CsvSettings, JsonlSettings, ParquetSettings
+from tunesmith_data.settings import CsvSettings, JsonlSettings, MixSettings, ParquetSettings
 
 USER = {"role": "user", "content": "2 + 2?"}
 FOUR = {"role": "assistant", "content": "4"}
@@ -537,3 +537,34 @@ def test_a_plan_refuses_names_that_cannot_be_right(settings: dict[str, Any], mes
         checks.jsonl(JsonlSettings(path=Path("rows.jsonl"), **settings), tmp_path)
     assert message in str(error.value)
     assert error.value.fix
+
+
+# --- sets together ----------------------------------------------------------------------------
+def test_a_mix_carries_all_that_its_rows_say(tmp_path: Path) -> None:
+    asked = {"role": "user", "content": "Hello"}
+    talking = {**talk(USER, {**FOUR, "reasoning_content": "two and two"}), "tools": [ADD], "weight": 0.5, "id": 3}
+    past = {"instruction": "2 + 2?", "output": "4", "history": [["Hello", "Hi"]], "chat_template_kwargs": {"a": 1}}
+    (tmp_path / "one").mkdir()
+    sources = {
+        "one": lambda: load(tmp_path / "one", talking, context=Context(folder=tmp_path / "one")),
+        "two": lambda: load(tmp_path, past, reasoning="drop"),
+    }
+    data = mix.load(MixSettings(), Context(folder=tmp_path, sources=sources))
+    found = {row.pop("task"): row for row in map(dict, data.train.rows)}
+    assert found == {
+        "one": {key: value for key, value in talking.items() if key != "id"},
+        "two": {
+            # what a prompt says is not trained when it becomes a part of a conversation
+            **talk(asked, {"role": "assistant", "content": "Hi", "weight": 0.0}, USER, FOUR),
+            "chat_template_kwargs": {"a": 1},
+        },
+    }
+    assert data.unused == {"one/id": 1}
+    assert data.notes == ('two: the reasoning of 0 rows is left out: `reasoning = "drop"`',)
+
+
+def test_rows_that_say_more_make_all_of_a_set_conversations(tmp_path: Path) -> None:
+    plain = {"prompt": "a", "completion": "b"}
+    for further in ({"system": "Be brief."}, {"tools": [ADD]}, {"thinking": "hm"}, {"chat_template_kwargs": {"a": 1}}):
+        dataset = load(tmp_path, plain, {"prompt": "c", "completion": "d", **further})
+        assert all(isinstance(row["prompt"], list) for row in dataset.train.rows), further
