@@ -21,6 +21,9 @@ class LoraSettings(Settings):
     """Share of the adapter's inputs that is zeroed while training."""
     target_modules: Literal["all-linear"] | tuple[str, ...] = "all-linear"
     """Linear layers to adapt: last parts of names, or full names with `*`; all-linear is all but the output head."""
+    target_parameters: tuple[str, ...] = ()
+    """Fused weights of experts to adapt besides, each expert by a rank of its own: `experts.gate_up_proj`; without
+    dropout, DoRA, and a start from the base weights."""
     rank_pattern: Mapping[str, Annotated[int, Gt(0)]] = field(default_factory=dict)
     """Other ranks for some layers, by name as in target_modules; a later entry wins."""
     alpha_pattern: Mapping[str, Annotated[float, Gt(0)]] = field(default_factory=dict)

@@ -11,8 +11,10 @@ from peft import LoraConfig
 
 from tunesmith import Context, ModelHandle, RecipeError
 from tunesmith_lora import LoraSettings, loftq
+from tunesmith_lora.check import check_experts
 from tunesmith_lora.handle import ADAPTER, LoraAdapted, ResidualAdapted
-from tunesmith_transformers.peft.adapted import check_rank, target_layers, task_type
+from tunesmith_transformers.peft.adapted import check_rank, check_size, target_layers, task_type
+from tunesmith_transformers.peft.experts import target_experts
 from tunesmith_transformers.peft.layers import sides
 from tunesmith_transformers.peft.ties import own_weight, tied
 
@@ -44,6 +46,9 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
     pair = tied(handle.model)
     if settings.use_dora:
         _check_magnitudes(layers, pair)
+    experts = target_experts(handle.model, settings.target_parameters)
+    for name, parameter in experts.items():
+        check_size(name, parameter.shape[1], parameter.shape[2], settings.rank)
     # PEFT keeps both together where one is trained in full; an adapter on one opens the tie
     kept = any(module in pair for module in whole.values()) and not any(layer in pair for layer in layers.values())
     with warnings.catch_warnings():
@@ -54,6 +59,7 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
             lora_alpha=settings.alpha,
             lora_dropout=settings.dropout,
             target_modules=sorted(layers),
+            target_parameters=sorted(experts) or None,
             rank_pattern={name: rank for name, rank in ranks.items() if rank != settings.rank},
             alpha_pattern={name: alpha for name, alpha in alphas.items() if alpha != settings.alpha},
             modules_to_save=sorted(whole) or None,
@@ -64,7 +70,8 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
             task_type=task_type(handle),
         )
     told = settings.rank if len(set(ranks.values())) == 1 else f"{min(ranks.values())} to {max(ranks.values())}"
-    context.reporter.say(f"lora: rank {told} on {len(layers)} linear layers")
+    more = f" and of every expert in {len(experts)} fused weights" if experts else ""
+    context.reporter.say(f"lora: rank {told} on {len(layers)} linear layers{more}")
     adapted = (_residual if residual else LoraAdapted)(handle, config, settings.lora_plus_ratio)
     if kept:
         _check_tie(adapted)
@@ -86,13 +93,16 @@ def _residual(handle: ModelHandle, config: LoraConfig, ratio: float) -> Residual
 
 
 def parameters(model: Any, settings: LoraSettings) -> int:
-    """rank x (in + out) a layer, one magnitude an output with DoRA, and the modules that are trained in full."""
+    """rank x (in + out) a layer and an expert, one magnitude an output with DoRA, and the modules trained in full."""
     layers = target_layers(model, settings.target_modules)
     ranks = per_layer(model, layers, settings.rank, settings.rank_pattern)
     total = 0
     for name, layer in layers.items():
         total += ranks[name] * sum(sides(layer))
         total += sides(layer)[1] if settings.use_dora else 0
+    for parameter in target_experts(model, settings.target_parameters).values():
+        count, *both = parameter.shape
+        total += count * settings.rank * sum(both)
     whole = modules_to_save(model, settings.modules_to_save).values()
     own = {id(parameter): parameter for module in whole for parameter in module.parameters()}  # tied ones count once
     return total + sum(parameter.numel() for parameter in own.values())
@@ -176,6 +186,7 @@ def _init(settings: LoraSettings) -> bool | str:
 
 def _check(handle: ModelHandle, settings: LoraSettings) -> None:
     residual = settings.init in ("pissa", "olora")
+    check_experts(settings)
     if settings.init == "loftq" and not handle.quantized:
         raise RecipeError(
             'init = "loftq" makes up for what a quantizer took from the weights, and the base is dense',

@@ -4,14 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tunesmith import RecipeError
 from tunesmith_lora import LoraSettings
 from tunesmith_transformers.peft.wording import layers, moves
 
 
 def told(settings: LoraSettings, folder: Path) -> tuple[str, ...]:
-    """What moves, in words."""
+    """What moves, in words.
+
+    Raises:
+        RecipeError: settings exclude each other.
+    """
+    check_experts(settings)
     ranks = {settings.rank, *settings.rank_pattern.values()}
     rank = f"{settings.rank}" if len(ranks) == 1 else f"{min(ranks)} to {max(ranks)}"
     magnitude = ", with a magnitude for each output" * settings.use_dora
     whole = "".join(f", {name} in full" for name in settings.modules_to_save)
-    return moves(f"updates of rank {rank} of {layers(settings.target_modules)}{magnitude}{whole}")
+    experts = "".join(f", of every expert in {name}" for name in settings.target_parameters)
+    targets = layers(settings.target_modules) or "no linear layer"
+    return moves(f"updates of rank {rank} of {targets}{experts}{magnitude}{whole}")
+
+
+def check_experts(settings: LoraSettings) -> None:
+    """Refuse what PEFT cannot do on fused weights, which it adds the update to and never calls.
+
+    Raises:
+        RecipeError: naming the setting.
+    """
+    if not settings.target_parameters:
+        return
+    excluded = {
+        "dropout": (settings.dropout, "dropout = 0"),
+        "use_dora": (settings.use_dora, "use_dora = false"),
+        "init": (settings.init not in ("default", "gaussian"), 'init = "default"'),
+    }
+    for name, (is_set, fix) in excluded.items():
+        if is_set:
+            raise RecipeError(
+                f"target_parameters adds an update to fused weights of experts, which excludes {name}",
+                fix=f"Set {fix} in [adapter], or leave target_parameters out.",
+            )

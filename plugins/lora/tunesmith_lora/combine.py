@@ -91,6 +91,11 @@ def _check_alike(configs: Sequence[Any], parts: Sequence[SavedAdapter]) -> None:
                 "a weighted sum of them is not the sum of what they do",
                 fix="Merge each into a model of its own (`tunesmith export`), or combine adapters without use_dora.",
             )
+        if config.target_parameters:
+            raise TunesmithError(
+                f"the adapter in {part.folder} adapts fused weights of experts, and PEFT does not add those up",
+                fix="Combine adapters that were trained without target_parameters.",
+            )
 
 
 def _check_rank(adapted: PeftAdapted, configs: Sequence[Any], way: str, wanted: int | None) -> None:

@@ -10,13 +10,14 @@ CALLS = 12  # operations with a gradient a target
 
 
 def trained(settings: LoraSettings, sizes: Sizes) -> Trained | None:
-    """A (rank x in) and B (out x rank) of every target; None where ranks or whole modules differ by name.
+    """A (rank x in) and B (out x rank) of every target; None where ranks differ by name, or whole modules or
+    experts are trained.
 
     Beside the base, B's input (rank values) of every target is kept. An update of `out` values passes through memory
     seven times (made, scaled, added; its gradient scaled and read), the gradient of the input three times. Two linear
     layers of four operations each, scaling, sum and the gradients of A and B are twelve operations a target.
     """
-    if settings.rank_pattern or settings.modules_to_save:
+    if settings.rank_pattern or settings.modules_to_save or settings.target_parameters:
         return None
     rank = settings.rank
     targets = names_of(sizes, settings.target_modules)

@@ -72,6 +72,7 @@ def load(
     if settings.attention:
         options["attn_implementation"] = settings.attention
     from tunesmith_transformers.loading import heads
+    from tunesmith_transformers.peft.experts import frozen_experts
     from tunesmith_transformers.training import balance
 
     try:
@@ -117,6 +118,7 @@ def load(
         model.to(torch.device(device))
     if head == "causal-lm":
         notes.extend(balance.weigh(model, settings.router_aux_loss_coef))
+    notes.extend(frozen_experts(model))
     model.config.use_cache = True
     _check_vocabulary(tokenizer, model, folder)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id

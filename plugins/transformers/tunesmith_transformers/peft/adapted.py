@@ -152,13 +152,17 @@ def check_rank(layers: Mapping[str, Any], rank: int, setting: str = "rank") -> N
         RecipeError: naming the first layer that is too small.
     """
     for name, layer in layers.items():
-        inputs, outputs = sides(layer)
-        smallest = min(inputs, outputs)
-        if rank > smallest:
-            raise RecipeError(
-                f"{setting} = {rank} is over the size of {name} ({inputs} x {outputs})",
-                fix=f"Set {setting} = {smallest} or less in [adapter], or leave that layer out of target_modules.",
-            )
+        check_size(name, *sides(layer), rank, setting)
+
+
+def check_size(name: str, inputs: int, outputs: int, rank: int, setting: str = "rank") -> None:
+    """Refuse a rank over the smaller side of one weight; see `check_rank`."""
+    smallest = min(inputs, outputs)
+    if rank > smallest:
+        raise RecipeError(
+            f"{setting} = {rank} is over the size of {name} ({inputs} x {outputs})",
+            fix=f"Set {setting} = {smallest} or less in [adapter], or leave that layer out of target_modules.",
+        )
 
 
 def task_type(handle: ModelHandle) -> str | None:
