@@ -20,10 +20,9 @@ def main(arguments: "Sequence[str] | None" = None) -> int:
     """
     from tunesmith.console.failure import guarded
     from tunesmith.console.options import DEBUG, Options, split
+    from tunesmith.console.streams import prepare
 
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a terminal that knows ASCII only must not end a run
-            stream.reconfigure(errors="replace")
+    prepare()
     words = list(sys.argv[1:] if arguments is None else arguments)
     wait_quietly()
     return guarded(lambda: _dispatch(*split(words)), debug=DEBUG in words or Options().debug)

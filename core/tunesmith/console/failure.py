@@ -1,9 +1,9 @@
 """How a command ends when something goes wrong: one clear block and an exit code."""
 
-import os
 import sys
 
 from tunesmith.console.paint import clean, painter, width
+from tunesmith.console.streams import SIGPIPE
 from tunesmith.errors import Stopped, TunesmithError
 
 TYPE_CHECKING = False
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 #: Python's own exit code for an error that nobody foresaw.
 DEFECT = 1
-SIGINT, SIGPIPE = 2, 13
+SIGINT = 2
 
 
 def guarded(command: "Callable[[], int]", *, debug: bool) -> int:
@@ -22,6 +22,8 @@ def guarded(command: "Callable[[], int]", *, debug: bool) -> int:
         sys.stdout.flush()
         return code
     except TunesmithError as error:
+        if error.exit_code == 128 + SIGPIPE:
+            return error.exit_code  # the reader (`| head`) went away: it has what it wanted
         print(block(error), file=sys.stderr)
         if debug:
             _traceback(error)
@@ -29,10 +31,6 @@ def guarded(command: "Callable[[], int]", *, debug: bool) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 128 + SIGINT
-    except BrokenPipeError:
-        # the reader (`| head`) went away; what is still buffered must not raise again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 128 + SIGPIPE
     except Exception as error:
         print(_defect(error, debug), file=sys.stderr)
         if debug:

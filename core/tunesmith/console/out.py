@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
 
 from tunesmith.console.paint import clean, json_text, painter
+from tunesmith.console.streams import Undelivered
 
 
 def data_console() -> Console:
@@ -37,6 +40,16 @@ def finite(value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, (str, bytes)):
         return [finite(item) for item in value]
     return value
+
+
+@contextmanager
+def kept_in(place: Path) -> Iterator[None]:
+    """Print results that are kept in a folder as well: that they cannot be printed changes nothing of what they are."""
+    try:
+        yield
+        sys.stdout.flush()
+    except Undelivered as error:
+        note(f"{error.what}; the results are in {place}")
 
 
 def note(message: str) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from tunesmith.console.opened import AsJson, RecipePath, Sets, context_of, plan_of
-from tunesmith.console.out import print_json
+from tunesmith.console.out import kept_in, print_json
 from tunesmith.console.progress import reporter
 from tunesmith.console.report import show_run
 
@@ -45,7 +45,8 @@ def run(
     with reporter() as talk:
         done = start(plan, registry, talk, fresh=fresh)
     results = {name: result.describe() for name, result in done.results.items()}
-    if as_json:
-        print_json({"run": str(done.folder), "stages": results})
-    else:
-        show_run(done.folder, results)
+    with kept_in(done.folder):
+        if as_json:
+            print_json({"run": str(done.folder), "stages": results})
+        else:
+            show_run(done.folder, results)
