@@ -23,7 +23,7 @@ from tunesmith.oversight import named
 from tunesmith.plan import RolePlan, Use
 from tunesmith.recipe import Recipe, check_settings
 from tunesmith.registry import Registry
-from tunesmith.secrets import redact
+from tunesmith.secrets import redact, redacted
 from tunesmith.store import DIGESTS, commit_folder, parse_json, sha256_file, verify
 
 CARD = "tunesmith.json"
@@ -304,7 +304,9 @@ def describe(folder: Path, line: Line, handle: ModelHandle, card: Mapping[str, A
         "quantized": handle.quantized,
     }
     content = {"format": 1, **card, "base": base, "line": line.describe()}
-    (folder / CARD).write_text(redact(json.dumps(content, indent=2, ensure_ascii=False)) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(
+        redact(json.dumps(redacted(content), indent=2, ensure_ascii=False)) + "\n", encoding="utf-8"
+    )
     (folder / "README.md").write_text(redact(text), encoding="utf-8")
     if line.parent is not None:
         shutil.copytree(line.parent, folder / PARENT)

@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from tunesmith.errors import DataError, LockedError
 from tunesmith.links import check_no_links
-from tunesmith.secrets import redact
+from tunesmith.secrets import redact, redacted
 from tunesmith.shape import problems
 from tunesmith.store import disk_errors, fsync, parse_json, write_file, write_json
 
@@ -253,7 +253,7 @@ class RunFolder:
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
         path = self.path / name
-        text = json.dumps(record, ensure_ascii=False, default=str) + "\n"
+        text = json.dumps(redacted(record), ensure_ascii=False, default=str) + "\n"
         with disk_errors(path, len(text)), path.open("a+b") as file:
             if name not in self._appended and file.tell():
                 file.seek(-1, os.SEEK_END)

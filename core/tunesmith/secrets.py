@@ -25,6 +25,8 @@ SHAPE = re.compile(
     r"|AIza[\w-]{35}|xox[abprs]-[\w-]{10,})"
 )
 URL = re.compile(r"(?<=://)[^\s/@:\"']*:[^\s/@\"']+(?=@)")
+#: The same in a single value, where a quote ends nothing.
+URL_IN_VALUE = re.compile(r"(?<=://)[^\s/@:]*:[^\s/@]+(?=@)")
 
 
 def is_secret_name(name: str) -> bool:
@@ -44,7 +46,34 @@ def _known(environment: "tuple[tuple[str, str], ...]") -> "tuple[str, ...]":
         for name, value in environment
         if len(value) >= SHORTEST and is_secret_name(name) and not os.path.exists(value)
     }
+    found |= {spelled for value in found for spelled in _spellings(value)}
     return tuple(sorted(found, key=len, reverse=True))
+
+
+def _spellings(value: str) -> "Iterator[str]":
+    """How a secret is written in JSON, TOML, Python, HTML and URLs, which escape quotes and the like."""
+    if value.isalnum():
+        return
+    import html
+    import json
+    from urllib.parse import quote, quote_plus
+
+    for text in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]):
+        for spelled in (text, json.dumps(text)[1:-1], html.escape(text), html.escape(text, quote=False)):
+            if spelled != value:
+                yield spelled
+    yield from {quote(value), quote(value, safe=""), quote_plus(value)} - {value}
+
+
+def redacted(value: "object") -> "object":
+    """Data with `***` in place of every secret in its texts and keys, for before it becomes JSON."""
+    if isinstance(value, str):
+        return redact(URL_IN_VALUE.sub(STRUCK, value) if "://" in value else value)
+    if isinstance(value, dict):
+        return {redacted(key) if isinstance(key, str) else key: redacted(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redacted(item) for item in value]
+    return value
 
 
 def redact(text: str, secrets: "tuple[str, ...] | None" = None) -> str:

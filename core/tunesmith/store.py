@@ -21,7 +21,7 @@ from tunesmith.disks import DISK_ERRORS as DISK_ERRORS
 from tunesmith.disks import disk_errors, possible
 from tunesmith.disks import errno_of as errno_of
 from tunesmith.errors import TunesmithError
-from tunesmith.secrets import redact
+from tunesmith.secrets import redact, redacted
 from tunesmith.staging import OLD, STAGING, alone, staging_file, staging_folder, sweep
 
 DIGESTS = "digests.json"
@@ -74,7 +74,7 @@ def write_file(path: Path, text: str) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Replace a JSON file atomically and durably."""
-    write_file(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_file(path, json.dumps(redacted(value), indent=2, ensure_ascii=False) + "\n")
 
 
 def parse_json(text: str | bytes) -> Any:

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from tunesmith.secrets import redact
+from tunesmith.secrets import redact, redacted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def json_text(value: object) -> str:
 
     wide = (sys.stdout.encoding or "").lower().startswith("utf")
     # JSON itself escapes the characters below 32 only
-    return redact(json.dumps(value, indent=2, ensure_ascii=not wide, default=str)).translate(SHOWN_JSON)
+    return redact(json.dumps(redacted(value), indent=2, ensure_ascii=not wide, default=str)).translate(SHOWN_JSON)
 
 
 def width(stream: str = "stdout") -> int | None:
