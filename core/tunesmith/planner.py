@@ -9,8 +9,10 @@ from functools import partial
 from typing import Any
 
 from tunesmith.bases import apart
+from tunesmith.context import Context
 from tunesmith.errors import MissingError, RecipeError, nearest
 from tunesmith.fingerprints import deciding_files, fingerprint
+from tunesmith.fitting import Config, adapted, check_checkpointing, check_trainer, config_of
 from tunesmith.foresight import check_arguments, check_carry, check_dense, check_taken, notes_of
 from tunesmith.guard import guarded
 from tunesmith.locate import KeyPath
@@ -39,6 +41,8 @@ class Planner:
         self.evaluators: tuple[str, ...] = ()  # of the stage that is being planned
         self.verdict = True
         self.repetition = 0
+        self.configs: dict[str, Config] = {}  # of the models of the stage that is being planned, by role
+        self.left: dict[str, Config] = {}  # of what each stage leaves
 
     def plan(self) -> Plan:
         tree = self.recipe.tree
@@ -84,6 +88,7 @@ class Planner:
         trainer = self.use("trainer", table["trainer"], (*path, "trainer"))
         assert isinstance(trainer.component, Trainer)
         check_arguments(trainer, self.recipe, path)
+        self.configs = {}
         stage = StagePlan(
             name=name,
             data=self.use("loader", table["data"], (*path, "data")),
@@ -92,7 +97,13 @@ class Planner:
             evaluators=evaluators,
             exporters=self.each("exporter", table, "export", path),
         )
+        configs = {role: self.configs.get(plan.shares or role) for role, plan in stage.roles.items()}
+        place = partial(self.recipe.where, *path, "trainer")
+        check_trainer(trainer, configs, place)
+        moving = (plan.adapter for plan in stage.roles.values() if plan.adapter and plan.role.trainable)
+        check_checkpointing(trainer, moving, place("activation_checkpointing"))
         main = stage.main_role
+        self.left[name] = self.configs.get(main.role.name)
         stage = replace(stage, begins=main.model if main.stage is None else self.stages[main.stage].begins)
         if note := apart(stage.roles, self.stages):
             stage = replace(stage, trainer=replace(trainer, notes=(*trainer.notes, note)))
@@ -139,7 +150,8 @@ class Planner:
         adapter = self._part("adapter", settings, table if role.trainable else {}, place, path)
         quantizer = self._part("quantizer", settings, table, place, path)
         if "from" in settings:
-            return self._from_stage(role, settings, place, adapter, quantizer)
+            holder = place if "adapter" in value else path
+            return self._from_stage(role, settings, place, adapter, quantizer, holder)
         if adapter is None and role.trainable:
             raise RecipeError(
                 f"[{dotted((*path, 'adapter'))}] is missing: nothing says what is trained",
@@ -149,7 +161,18 @@ class Planner:
         model = self._model(settings, place)
         holder = place if "quantizer" in value else path
         check_dense(model, quantizer, self.recipe.folder, self.recipe.where(*holder, "quantizer"))
+        self._fit(role, config_of(model, self._context()), adapter, place if "adapter" in value else path)
         return RolePlan(role, model=model, quantizer=quantizer, adapter=adapter)
+
+    def _fit(self, role: Role, config: Config, adapter: Use | None, holder: KeyPath) -> None:
+        """Hold an adapter to the model's configuration, and keep that as the adapter leaves it."""
+        if adapter:
+            config = adapted(adapter, config, role.head, partial(self.recipe.where, *holder, "adapter"))
+        self.configs[role.name] = config
+
+    def _context(self) -> Context:
+        """The surroundings, for asking a model source what it can tell without loading."""
+        return Context(seed=self.seed, device=self.device, folder=self.recipe.folder)
 
     def _part(
         self, kind: str, own: dict[str, Any], table: Mapping[str, Any], place: KeyPath, path: KeyPath
@@ -163,7 +186,13 @@ class Planner:
         return self.use(kind, table[kind], (*path, kind))
 
     def _from_stage(
-        self, role: Role, settings: dict[str, Any], place: KeyPath, adapter: Use | None, quantizer: Use | None
+        self,
+        role: Role,
+        settings: dict[str, Any],
+        place: KeyPath,
+        adapter: Use | None,
+        quantizer: Use | None,
+        holder: KeyPath,
     ) -> RolePlan:
         stage = settings.pop("from")
         carry = settings.pop("carry", "merge" if adapter else "continue")
@@ -188,6 +217,7 @@ class Planner:
                 where=self.recipe.where(*place),
                 fix="Remove [quantizer] from this stage.",
             )
+        self._fit(role, self.left.get(stage), adapter, holder)
         return RolePlan(role, adapter=adapter, stage=stage, carry=carry)
 
     def _model(self, settings: dict[str, Any], place: KeyPath) -> Use:

@@ -180,6 +180,10 @@ class Model(Component):
     has_template: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `has_template(settings, context) -> bool`: whether the model
     comes with a chat template, told without loading its tokenizer. Where it is left out, the tokenizer is asked."""
+    config: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `config(settings, context)` when a plan is made: returns the
+    model's own configuration, a mapping, or None where it cannot be read without fetching or loading anything. What
+    adapters and trainers refuse of it (`fits`), the plan refuses. Must not import torch."""
     skeleton: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `skeleton(settings, context, head)`: returns a `ModelHandle`
     whose parameters have shapes and no values (torch's meta device). `tunesmith plan --probe` then reads no weights."""
@@ -191,7 +195,7 @@ class Model(Component):
     settings name count, and every file in the folders that they name. Must not import torch."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "quantized", "tokenizer", "has_template", "skeleton", "identity")
+        return (*super()._references(), "quantized", "tokenizer", "has_template", "config", "skeleton", "identity")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,12 +224,17 @@ class Adapter(Component):
     """Whether `Adapted.merge()` folds the adapter into the base weights."""
     checkpointing: bool = True
     """Whether it can be trained with activation checkpointing; if not, `Adapted.begin` must refuse it."""
+    fits: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `fits(settings, config, head)` when a plan is made, with the
+    model's own configuration, None where it is not known, and the head of its role: raises a `TunesmithError` where the
+    adapter does not fit, and returns the configuration as it leaves it (other positions, ...), or None where that is as
+    it was. Must not import torch."""
     formula: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `formula(model, settings) -> int` with the
     unadapted model: how many parameters the method's own definition says it trains."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "formula")
+        return (*super()._references(), "fits", "formula")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,12 +273,16 @@ class Trainer(Component):
     preview: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `preview(rows, record_type, settings, tokenizer)` with
     `Records`: for each row its tokens in order, `list[list[tuple[text, supervised]]]`, as training sees them."""
+    fits: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `fits(settings, configs)` when a plan is made: `configs` has the
+    configuration of each role's model as it is adapted, or None where it is not known, the first role first. Raises a
+    `TunesmithError` where the settings do not fit. Must not import torch."""
     rate: str = ""
     """The setting that holds its learning rate, of a trainer that follows `context.schedule` and reports the loss of
     every step; empty for one that does not."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "arguments", "preview")
+        return (*super()._references(), "arguments", "preview", "fits")
 
     def __post_init__(self) -> None:
         super().__post_init__()

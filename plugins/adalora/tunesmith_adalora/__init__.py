@@ -57,4 +57,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=("torch", "peft", "tunesmith_transformers"),
         formula="tunesmith_adalora.adapter:parameters",
         check="tunesmith_adalora.check:told",
+        fits="tunesmith_adalora.check:fits",
     )

@@ -26,6 +26,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         rate="learning_rate",
         estimate="tunesmith_classify.estimate:training",
         check="tunesmith_transformers.training.optimizers:check",
+        fits="tunesmith_transformers.training.limits:of_first",
     )
     yield Trainer(
         name="classify-tokens",
@@ -40,6 +41,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         rate="learning_rate",
         estimate="tunesmith_classify.estimate:training",
         check="tunesmith_transformers.training.optimizers:check",
+        fits="tunesmith_transformers.training.limits:of_first",
     )
 
 

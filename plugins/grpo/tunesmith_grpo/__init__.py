@@ -34,6 +34,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=ROLES,
         accepts=ACCEPTS,
         check="tunesmith_grpo.check:grpo",
+        fits="tunesmith_transformers.online.check:fits",
     )
     yield Trainer(
         name="rloo",
@@ -44,4 +45,5 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         roles=ROLES,
         accepts=ACCEPTS,
         check="tunesmith_transformers.online.check:check",
+        fits="tunesmith_transformers.online.check:fits",
     )

@@ -64,6 +64,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=needs,
         formula="tunesmith_loha.adapters:loha_parameters",
         check="tunesmith_loha.check:loha",
+        fits="tunesmith_loha.check:fits",
     )
     yield Adapter(
         name="lokr",
@@ -73,4 +74,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=needs,
         formula="tunesmith_loha.adapters:lokr_parameters",
         check="tunesmith_loha.check:lokr",
+        fits="tunesmith_loha.check:fits",
     )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tunesmith_loha import LohaSettings, LokrSettings
+from tunesmith_transformers.peft.fitting import check_rank_by
 from tunesmith_transformers.peft.wording import layers, moves
 
 
@@ -16,3 +19,12 @@ def loha(settings: LohaSettings, folder: Path) -> tuple[str, ...]:
 def lokr(settings: LokrSettings, folder: Path) -> tuple[str, ...]:
     """What moves, in words."""
     return moves(f"two Kronecker factors, of rank {settings.rank}, for each of {layers(settings.target_modules)}")
+
+
+def fits(settings: LohaSettings | LokrSettings, config: Mapping[str, Any] | None, head: str) -> None:
+    """Refuse a rank over a layer's size.
+
+    Raises:
+        RecipeError: naming the layer.
+    """
+    check_rank_by(config, settings.target_modules, settings.rank)

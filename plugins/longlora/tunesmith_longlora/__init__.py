@@ -56,5 +56,6 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         # scaled positions change the outputs before the first step
         identity=False,
         check="tunesmith_longlora.check:check",
+        fits="tunesmith_longlora.check:fits",
         formula="tunesmith_longlora.adapter:parameters",
     )

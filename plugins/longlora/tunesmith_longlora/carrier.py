@@ -66,7 +66,7 @@ def order_of(mask: Any, positions: torch.Tensor | None, tokens: torch.Tensor) ->
         if positions is not None and bool((positions.diff(dim=-1) != 1).any()):
             raise RecipeError(
                 "longlora cannot train on rows that are packed into one: a group would reach over several of them",
-                fix="Switch packing and padding_free off in [trainer.arguments].",
+                fix="Leave `packing` out of [trainer].",
             )
         return first
     if not isinstance(mask, torch.Tensor) or tuple(mask.shape) != tuple(tokens.shape[:2]):

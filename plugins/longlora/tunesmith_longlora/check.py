@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tunesmith import RecipeError
 from tunesmith_longlora import LongLoraSettings
+from tunesmith_transformers.peft.fitting import check_rank_by, linear_of
 from tunesmith_transformers.peft.wording import layers, moves
+from tunesmith_transformers.training.limits import moved, positions
 
 
 def check(settings: LongLoraSettings, folder: Path) -> tuple[str, ...]:
@@ -23,3 +27,19 @@ def check(settings: LongLoraSettings, folder: Path) -> tuple[str, ...]:
     targets = "the attention" if settings.target_modules == "attention" else layers(settings.target_modules)
     also = ", the norms" * settings.train_norms + ", the input embeddings" * settings.train_embeddings
     return moves(f"updates of rank {settings.rank} of {targets}{also}")
+
+
+def fits(settings: LongLoraSettings, config: Mapping[str, Any] | None, head: str) -> dict[str, Any] | None:
+    """Refuse a rank over a layer's size; the positions that the adapter scales.
+
+    Raises:
+        RecipeError: naming the layer.
+    """
+    if config is None:
+        return None
+    targets: str | tuple[str, ...] = settings.target_modules
+    if targets == "attention":
+        targets = tuple(name for name in linear_of(config) if "attn" in name)
+    check_rank_by(config, targets, settings.rank)
+    limit = positions(config)
+    return moved(config, round(limit * settings.scale)) if limit is not None else None

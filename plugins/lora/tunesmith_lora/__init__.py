@@ -69,5 +69,6 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=("torch", "peft", "tunesmith_transformers"),
         formula="tunesmith_lora.adapter:parameters",
         check="tunesmith_lora.check:told",
+        fits="tunesmith_lora.check:fits",
         estimate="tunesmith_lora.estimate:trained",
     )

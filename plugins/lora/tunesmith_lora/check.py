@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tunesmith import RecipeError
 from tunesmith_lora import LoraSettings
+from tunesmith_transformers.peft.fitting import check_rank_by
 from tunesmith_transformers.peft.wording import layers, moves
 
 
@@ -44,3 +47,12 @@ def check_experts(settings: LoraSettings) -> None:
                 f"target_parameters adds an update to fused weights of experts, which excludes {name}",
                 fix=f"Set {fix} in [adapter], or leave target_parameters out.",
             )
+
+
+def fits(settings: LoraSettings, config: Mapping[str, Any] | None, head: str) -> None:
+    """Refuse a rank over a layer's size.
+
+    Raises:
+        RecipeError: naming the layer.
+    """
+    check_rank_by(config, settings.target_modules, settings.rank, patterns=settings.rank_pattern)

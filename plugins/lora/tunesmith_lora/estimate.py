@@ -20,7 +20,7 @@ def trained(settings: LoraSettings, sizes: Sizes) -> Trained | None:
     if settings.rank_pattern or settings.modules_to_save or settings.target_parameters:
         return None
     rank = settings.rank
-    targets = names_of(sizes, settings.target_modules)
+    targets = names_of(sizes.linear, settings.target_modules)
     modules, kept, moved = {}, 0.0, 0.0
     for name in targets:
         rows, columns = sizes.linear[name]

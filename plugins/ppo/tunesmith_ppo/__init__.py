@@ -35,6 +35,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         ),
         accepts=PROMPTS,
         check="tunesmith_transformers.online.check:check",
+        fits="tunesmith_transformers.online.check:fits",
     )
 
 

@@ -43,6 +43,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_preference.check:dpo",
+        fits="tunesmith_transformers.training.limits:of_all",
         estimate="tunesmith_transformers.estimates.training_cost:compared_pairs",
     )
     yield Trainer(
@@ -58,6 +59,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
+        fits="tunesmith_transformers.training.limits:of_all",
         estimate="tunesmith_transformers.estimates.training_cost:compared_pairs",
     )
     yield Trainer(
@@ -73,6 +75,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview="tunesmith_preference.preview:answers",
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
+        fits="tunesmith_transformers.training.limits:of_all",
     )
     yield Trainer(
         name="orpo",
@@ -87,6 +90,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
+        fits="tunesmith_transformers.training.limits:of_all",
         estimate="tunesmith_transformers.estimates.training_cost:pairs",
     )
     yield Trainer(
@@ -102,6 +106,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
+        fits="tunesmith_transformers.training.limits:of_all",
         estimate="tunesmith_transformers.estimates.training_cost:pairs",
     )
     yield Trainer(
@@ -117,6 +122,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview=PREVIEW,
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
+        fits="tunesmith_transformers.training.limits:of_all",
         estimate="tunesmith_transformers.estimates.training_cost:pairs",
     )
 

@@ -26,6 +26,7 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview="tunesmith_reward.preview:preview",
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
+        fits="tunesmith_transformers.training.limits:of_first",
         estimate="tunesmith_transformers.estimates.training_cost:pairs",
     )
 

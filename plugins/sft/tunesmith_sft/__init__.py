@@ -49,5 +49,6 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         preview="tunesmith_sft.preview:preview",
         rate="learning_rate",
         check="tunesmith_sft.check:check",
+        fits="tunesmith_transformers.training.limits:of_first",
         estimate="tunesmith_transformers.estimates.training_cost:training",
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from tunesmith import RecipeError
 from tunesmith_soft_prompts.settings import MultitaskPromptSettings, PrefixSettings, PromptSettings, PTuningSettings
 from tunesmith_transformers.peft.wording import moves
+from tunesmith_transformers.training.limits import moved, positions
 
 
 def prompt(settings: PromptSettings, folder: Path) -> tuple[str, ...]:
@@ -84,3 +87,40 @@ def _text(init: str, text: str | None) -> None:
         raise RecipeError(
             f"init_text has no effect with init = {init!r}", fix='Set init = "text" in [adapter], or leave it out.'
         )
+
+
+def fits(settings: Any, config: Mapping[str, Any] | None, head: str) -> dict[str, Any] | None:
+    """The positions that the virtual tokens leave.
+
+    Raises:
+        RecipeError: they leave none, or the model is no language model.
+    """
+    check_head(head)
+    limit = positions(config)
+    if limit is None or config is None:
+        return None
+    if settings.virtual_tokens >= limit:
+        raise no_room(settings.virtual_tokens, limit)
+    return moved(config, limit - settings.virtual_tokens)
+
+
+def check_head(head: str) -> None:
+    """Refuse a model that is no language model.
+
+    Raises:
+        RecipeError: it is none.
+    """
+    if head != "causal-lm":
+        raise RecipeError(
+            f"virtual tokens go before the text of a language model; this model has a {head!r} head",
+            fix="Choose another adapter, such as lora.",
+        )
+
+
+def no_room(tokens: int, limit: int) -> RecipeError:
+    """The error for virtual tokens that fill all that a model takes."""
+    return RecipeError(
+        f"virtual_tokens = {tokens} leaves no room for a row: the model takes {limit} tokens",
+        fix=f"Set virtual_tokens well below {limit} in [adapter].",
+        setting=("virtual_tokens",),
+    )

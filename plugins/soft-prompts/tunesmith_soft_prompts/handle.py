@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from tunesmith import Column, DataError, ModelHandle, RecipeError
+from tunesmith_soft_prompts.check import check_head, no_room
 from tunesmith_transformers.peft.adapted import PeftAdapted
 
 ENCODER = "prompt_encoder.safetensors"
@@ -124,18 +125,11 @@ def room(handle: ModelHandle, tokens: int) -> int | None:
     Raises:
         RecipeError: there are none, or the model is no language model.
     """
-    if handle.head != "causal-lm":
-        raise RecipeError(
-            f"virtual tokens go before the text of a language model; this model has a {handle.head!r} head",
-            fix="Choose another adapter, such as lora.",
-        )
+    check_head(handle.head)
     if handle.max_length is None:
         return None
     if tokens >= handle.max_length:
-        raise RecipeError(
-            f"virtual_tokens = {tokens} leaves no room for a row: the model takes {handle.max_length} tokens",
-            fix=f"Set virtual_tokens well below {handle.max_length} in [adapter].",
-        )
+        raise no_room(tokens, handle.max_length)
     return handle.max_length - tokens
 
 

@@ -28,7 +28,7 @@ values for each two tokens of a row and head, and 13 pass through memory.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -146,9 +146,9 @@ def read_config(path: Path) -> dict[str, Any] | None:
     return found.get("text_config", found) if isinstance(found, dict) else None
 
 
-def names_of(sizes: Sizes, targets: str | Sequence[str]) -> list[str]:
-    """The linear layers of a block that an adapter's `target_modules` mean, by the last part of their names."""
+def names_of(linear: Iterable[str], targets: str | Sequence[str]) -> list[str]:
+    """Those of a block's linear layers that an adapter's `target_modules` mean, by the last part of their names."""
     if targets == "all-linear":
-        return list(sizes.linear)
+        return list(linear)
     wanted = {target.rpartition(".")[2] for target in ([targets] if isinstance(targets, str) else targets)}
-    return [name for name in sizes.linear if name.rpartition(".")[2] in wanted]
+    return [name for name in linear if name.rpartition(".")[2] in wanted]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from tunesmith import RecipeError
 from tunesmith.errors import nearest
 from tunesmith_transformers.online.settings import OnlineSettings, ScoreSettings
 from tunesmith_transformers.training import best_checkpoint as best
-from tunesmith_transformers.training import optimizers
+from tunesmith_transformers.training import limits, optimizers
 from tunesmith_transformers.training.settings import TrainingSettings
 
 MODEL = "model"
@@ -37,6 +38,39 @@ def check(settings: OnlineSettings, folder: Path, device: str, evaluators: Seque
     best.check(settings, evaluators, own=("reward",))
     best.check_saving(settings)
     yield from optimizers.check_optimizer(shared(settings), device)
+
+
+def fits(settings: OnlineSettings, configs: Mapping[str, Any]) -> None:
+    """Refuse rows that are longer than the policy takes, and a reward model that is not there or not named.
+
+    Raises:
+        RecipeError: naming what is wrong.
+    """
+    limits.of_first(settings, configs)
+    check_model(settings, "reward" in configs)
+
+
+def check_model(settings: ScoreSettings, there: bool) -> None:
+    """Refuse scores without anything that gives them, and a reward model beside what is named.
+
+    Args:
+        there: whether the role `reward` has a model.
+
+    Raises:
+        RecipeError: there is none, or two that are not added.
+    """
+    names = reward_names(settings) or ((MODEL,) if there else ())
+    if not names or (not there and MODEL in names):
+        raise RecipeError(
+            "there is no reward model" if names else "there is no reward",
+            fix="Name a reward model in [models.reward], or set `reward` in [trainer], for example to a function.",
+        )
+    if there and MODEL not in names:
+        raise RecipeError(
+            "there are two rewards: a model, and what `reward` in [trainer] names",
+            fix='Leave one of them out, or add "model" to the list: reward = ["model", ...].',
+            setting=("reward",),
+        )
 
 
 def check_scores(settings: ScoreSettings, folder: Path) -> None:

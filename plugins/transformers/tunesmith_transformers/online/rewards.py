@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from tunesmith import Adapted, Context, RecipeError
+from tunesmith import Adapted, Context
 from tunesmith_transformers.online import named
-from tunesmith_transformers.online.check import MODEL, NAMED, reward_names, split_reference
+from tunesmith_transformers.online.check import MODEL, NAMED, check_model, reward_names, split_reference
 from tunesmith_transformers.online.functions import FunctionReward, load_function
 from tunesmith_transformers.online.prompts import Prompt
 from tunesmith_transformers.online.reward_model import ModelReward
@@ -94,16 +94,7 @@ def make(
     """
     model = models.get("reward")
     names = reward_names(settings) or ((MODEL,) if model is not None else ())
-    if not names or (model is None and MODEL in names):
-        raise RecipeError(
-            "there is no reward model" if names else "there is no reward",
-            fix="Name a reward model in [models.reward], or set `reward` in [trainer], for example to a function.",
-        )
-    if model is not None and MODEL not in names:
-        raise RecipeError(
-            "there are two rewards: a model, and what `reward` in [trainer] names",
-            fix='Leave one of them out, or add "model" to the list: reward = ["model", ...].',
-        )
+    check_model(settings, model is not None)
     parts: dict[str, Reward] = {}
     exact = None
     for reference in names:

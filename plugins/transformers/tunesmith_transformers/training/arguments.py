@@ -7,7 +7,7 @@ from typing import Any
 
 from tunesmith import Context, RecipeError
 from tunesmith_transformers.online.settings import OnlineSettings
-from tunesmith_transformers.training import refused_arguments, schedules
+from tunesmith_transformers.training import limits, refused_arguments, schedules
 from tunesmith_transformers.training.optimizers import chosen
 from tunesmith_transformers.training.settings import TrainingSettings
 
@@ -80,9 +80,5 @@ def longest(settings: TrainingSettings | OnlineSettings, model_limit: int | None
     Raises:
         RecipeError: `max_length` is more than the model takes.
     """
-    if settings.max_length is not None and model_limit is not None and settings.max_length > model_limit:
-        raise RecipeError(
-            f"max_length = {settings.max_length}, but the model takes {model_limit} tokens",
-            fix=f"Set max_length = {model_limit} or less in [trainer].",
-        )
+    limits.check_length(settings.max_length, model_limit)
     return settings.max_length or model_limit

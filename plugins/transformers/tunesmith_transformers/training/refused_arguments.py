@@ -162,7 +162,7 @@ ELSEWHERE = {
     # of TRL's SFTConfig
     "model_init_kwargs": "How the model is loaded is said in [model].",
     "trust_remote_code": "Give `--trust-remote-code OWNER/NAME@COMMIT` on the command line.",
-    "router_aux_loss_coef": "The model's own router_aux_loss_coef is used: leave it out.",
+    "router_aux_loss_coef": "Set router_aux_loss_coef in [model].",
     "chat_template_path": "Set chat_template in [model].",
     "dataset_text_field": "Name the column in [data].",
     "dataset_kwargs": PREPARED,

@@ -1,0 +1,56 @@
+"""A model's own configuration wherever it is on this machine: nothing is fetched. No torch here."""
+
+from __future__ import annotations
+
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+from tunesmith import Context
+from tunesmith_transformers.estimates.model_sizes import read_config
+from tunesmith_transformers.sources.claims import WHEEL, place
+from tunesmith_transformers.sources.gguf_header import config_of, read_header
+from tunesmith_transformers.training.settings import ModelSettings
+
+HUB_CACHE = "models--{}/snapshots"
+
+
+def directory(settings: ModelSettings, context: Context) -> dict[str, Any] | None:
+    """The configuration of a model folder."""
+    return read_config(place(settings.source, context.folder) / "config.json")
+
+
+def gguf(settings: ModelSettings, context: Context) -> dict[str, Any] | None:
+    """The configuration of a GGUF file, by its header."""
+    return of_file(place(settings.source, context.folder))
+
+
+def wheel(settings: ModelSettings, context: Context) -> dict[str, Any] | None:
+    """The configuration of a model in a wheel that was fetched before; None for one that was not."""
+    found = WHEEL.match(settings.source)
+    content = context.cache / "wheels" / f"{found[1]}-{found[2]}" / "content" if found else None
+    if content is None or not content.is_dir():
+        return None
+    folders = [path.parent for path in content.rglob("config.json") if any(path.parent.glob("*.safetensors"))]
+    if folders:
+        return read_config(folders[0] / "config.json")
+    files = sorted(content.rglob("*.gguf"))
+    return of_file(files[0]) if files else None
+
+
+def hub(settings: ModelSettings, context: Context) -> dict[str, Any] | None:
+    """The configuration of a hub model that was fetched before; None for one that was not."""
+    name, _, _ = settings.source.partition("@")
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
+    snapshots = sorted((cache / HUB_CACHE.format(name.replace("/", "--"))).glob("*"), key=lambda path: path.name)
+    return read_config(snapshots[-1] / "config.json") if snapshots else None
+
+
+def of_file(path: Path) -> dict[str, Any] | None:
+    """The configuration that a GGUF file's header tells."""
+    try:
+        return config_of(read_header(path))
+    except (OSError, ValueError, struct.error):  # the plan's own check says what is wrong with it
+        return None
