@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -71,13 +72,14 @@ def registry() -> Registry:
 
 @pytest.fixture
 def plan(tmp_path: Path, tiny_folder: Path, registry: Registry) -> Callable[[dict[str, Any]], Plan]:
-    """Plan a recipe in a folder that has every file it names; the model is the tiny one.
+    """Plan a recipe in a folder that has every file it names; the model is the tiny one, which says it is larger.
 
     The folder lies so deep that what a recipe finds above its own (`../../../shared`) is still of this test alone.
     """
     home = tmp_path
     tmp_path = home.joinpath(*"abcdef")
     tmp_path.mkdir(parents=True)
+    model_folder = _of_usual_size(tiny_folder, home / "model")
 
     def make(tree: dict[str, Any]) -> Plan:
         for file in tree.get("plugins", []):
@@ -86,7 +88,7 @@ def plan(tmp_path: Path, tiny_folder: Path, registry: Registry) -> Callable[[dic
             for model in (stage.get("model", {}), *stage.get("models", {}).values()):
                 if "source" in model:
                     _claimed(registry, model["source"])
-                    model["source"] = str(tiny_folder)
+                    model["source"] = str(model_folder)
             for data in (stage["data"], *stage["data"].get("sources", {}).values()):
                 for key, value in data.items():
                     if key in ("path", "validation_path") and data["use"] != "hub":
@@ -101,6 +103,16 @@ def plan(tmp_path: Path, tiny_folder: Path, registry: Registry) -> Callable[[dic
         return make_plan(recipe, Registry.discover(files=files) if files else registry)
 
     return make
+
+
+def _of_usual_size(folder: Path, target: Path) -> Path:
+    """A model folder whose configuration has the sizes of SmolLM2-135M, which is all that a plan reads."""
+    shutil.copytree(folder, target)
+    config = json.loads((target / "config.json").read_text(encoding="utf-8"))
+    config |= {"hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3}
+    config |= {"head_dim": 64, "max_position_embeddings": 8192}
+    (target / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return target
 
 
 def _write_rewards(folder: Path, rewards: str | list[str]) -> None:
