@@ -102,6 +102,12 @@ def test_text_that_cannot_be_used_is_found_at_plan_time(tmp_path: Path) -> None:
         checks.text(TextSettings(path=Path("a"), validation_path=Path("b"), validation=0.1), tmp_path)
 
 
+def test_json_that_is_read_as_text_is_said(tmp_path: Path) -> None:
+    dataset, _ = load_text(tmp_path, b'{"text": "a"}\n{"text": "b"}\n', "rows.jsonl")
+    assert dataset.notes == ('the lines look like JSON and are trained as text; use = "jsonl" reads what they say',)
+    assert load_text(tmp_path, b"[1] See page 3.\n")[0].notes == ()
+
+
 def test_damaged_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the gzip file is damaged"):
         load_text(tmp_path, gzip.compress(BOOK * 99, mtime=0)[:-12], row="file")

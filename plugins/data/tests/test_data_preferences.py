@@ -316,5 +316,18 @@ def test_keys_of_turns_that_nothing_reads_are_named(tmp_path: Path) -> None:
     assert dataset.unused == {"chosen[].score": 1}
 
 
+def test_steps_and_names_reach_the_turns(prepare: Any) -> None:
+    said = "My address is ada@example.org."
+    rows = [{"conversation": [{"human": said, "assistant": "Noted."}], "kto_tag": "true"}]
+    dataset = prepare(rows, {"use": "personal-data", "action": "mask"})
+    assert dataset.train.rows[0]["prompt"] == [{"role": "user", "content": "My address is [EMAIL]."}]
+    renamed = {"columns": {"conversation": "talk"}, "message_keys": {"human": "frage", "assistant": "antwort"}}
+    dataset = prepare([{"talk": [{"frage": "Is 4 even?", "antwort": "Yes."}]}], **renamed)
+    assert dataset.train.rows == [{"messages": [USER, YES]}]
+    judged = [{"messages": [USER, YES], "kto_tag": tag} for tag in (True, False)]
+    dataset = prepare(judged, {"use": "deduplicate"})
+    assert len(dataset.train) == 1
+
+
 def test_every_title_differs() -> None:
     assert len({form.title for form in FORMATS.values()}) == len(FORMATS)

@@ -166,6 +166,27 @@ def test_csv_header_with_a_column_twice(tmp_path: Path) -> None:
         load_csv(tmp_path, b"text,text\na,b\n")
 
 
+@pytest.mark.parametrize(
+    ("content", "use"),
+    [
+        (b'{"text": "a"}\n', "jsonl"),
+        (b'[["a", "b"]]\n', "jsonl"),
+        (b'[{"text": "a"}]', "json"),
+        (b'[\n{"a": 1}]', "json"),
+    ],
+)
+def test_csv_over_json_names_the_loader(tmp_path: Path, content: bytes, use: str) -> None:
+    with pytest.raises(DataError, match="this is JSON, not a table") as error:
+        load_csv(tmp_path, content)
+    assert error.value.fix == f'Write use = "{use}".'
+
+
+def test_json_over_prose_names_the_loader(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="bad JSON") as error:
+        load_json(tmp_path, b"Once upon a time.\n")
+    assert 'use = "text"' in (error.value.fix or "")
+
+
 def test_csv_header_alone(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the data has no rows"):
         load_csv(tmp_path, b"prompt,completion\n")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tunesmith import DataError, RecipeError
 from tunesmith.errors import nearest
-from tunesmith_data import files, json_rows, messages, plain, readers
+from tunesmith_data import files, json_rows, messages, plain, readers, turns
 from tunesmith_data.formats import FORMATS
 from tunesmith_data.settings import (
     ConllSettings,
@@ -26,7 +26,7 @@ from tunesmith_data.settings import (
 CANONICAL = tuple(dict.fromkeys(column for form in FORMATS.values() for column in (*form.own, *form.reads)))
 
 #: The keys of a message that `message_keys` may name on its left side.
-MESSAGE_KEYS = tuple(messages.READ)
+MESSAGE_KEYS = (*messages.READ, *turns.KEYS)
 
 
 def jsonl(settings: JsonlSettings, folder: Path) -> None:
@@ -84,6 +84,9 @@ def _check_table(path: Path, settings: CsvSettings) -> None:
     Raises:
         DataError: with the loader that reads it.
     """
+    use = json_rows.use_of(path)
+    if use:
+        raise DataError("this is JSON, not a table", where=f"{path}:1", fix=f'Write use = "{use}".')
     if not path.name.lower().endswith(plain.TEXT_ENDINGS):
         return
     header = readers.read_header(path, settings.delimiter)

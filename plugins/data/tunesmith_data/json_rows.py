@@ -77,6 +77,15 @@ def _json_line(name: str, line: bytes, *, ended: bool) -> Raw:
         return Raw(name, None, "bad JSON: a number has too many digits")
 
 
+def use_of(path: Path) -> str:
+    """The loader of a file that is JSON by its first line, or "" for one that is not."""
+    first = next((line for line in files.lines(path) if line.strip()), b"")
+    found = _parsed(first)
+    if isinstance(found, dict) or bare(found):
+        return "jsonl"
+    return "json" if _unfinished(first) or (_array(found) and bool(found) and isinstance(found[0], dict)) else ""
+
+
 def read_json(path: Path, field: str) -> Iterator[Raw]:
     """The rows of an array, of the array under `field` of an object, or the object itself as a row.
 
@@ -114,7 +123,9 @@ def _documents(path: Path) -> list[Any]:
             raise DataError(
                 f"bad JSON: {error.msg} (column {error.colno})",
                 where=f"{path}:{error.lineno}",
-                fix="Mend the file from this place on.",
+                fix="Mend the file from this place on."
+                if text[:place] or rest[0] in "[{"
+                else 'Plain text is read by use = "text", a table by use = "csv".',
             ) from error
         except (RecursionError, ValueError) as error:
             raise DataError(f"bad JSON: {error}", where=str(path)) from error

@@ -52,7 +52,16 @@ def text(settings: TextSettings, context: Context) -> Dataset:
     checks.text(settings, context.folder)
     rows = _of_one_format(settings, "text")
     data = _load(rows, context, lambda path: plain.read_text(path, settings.row), plain.TEXT_ENDINGS)
-    return replace(data, recognised=f"plain text, a row a {settings.row}")
+    notes = data.notes
+    if use := _other_loader(context.path(settings.path)):
+        notes = (f'the lines look like JSON and are trained as text; use = "{use}" reads what they say', *notes)
+    return replace(data, recognised=f"plain text, a row a {settings.row}", notes=notes)
+
+
+def _other_loader(path: Path) -> str:
+    """The loader for which a file was made that is read as plain text, or ""."""
+    _, first = files.several(path, plain.TEXT_ENDINGS)[0]
+    return json_rows.use_of(first)
 
 
 def conll(settings: ConllSettings, context: Context) -> Dataset:

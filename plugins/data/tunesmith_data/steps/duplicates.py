@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tunesmith import Context, Row, Spool
 from tunesmith.steps import Prepare
 from tunesmith_data.steps.settings import DeduplicateSettings, LikenessSettings, OverlapSettings
 from tunesmith_data.steps.texts import text_of, watched
+from tunesmith_data.values import VERDICTS
 
 PUNCTUATION = re.compile(r"[^\w\s]+")
 OVERLAP = "overlap with the training rows"
@@ -28,7 +29,7 @@ def deduplicate(settings: DeduplicateSettings, context: Context) -> Prepare:
             if not text:
                 yield row  # what has no text is for others to judge
                 continue
-            held, label = row.part == "validation", _digest(json.dumps(row.values.get("label"), default=repr))
+            held, label = row.part == "validation", _digest(_verdict(row.values))
             key = _digest(text)
             first = exact.setdefault(key, (row.name, label, held))
             if first[0] != row.name:
@@ -157,6 +158,11 @@ def comparable(text: str, ignore: Iterable[str]) -> str:
     if "case" in ignore:
         text = text.casefold()
     return " ".join(text.split()) if "whitespace" in ignore else text
+
+
+def _verdict(values: Mapping[str, Any]) -> str:
+    """What a row says of its text."""
+    return json.dumps([values.get(name) for name in VERDICTS], default=repr)
 
 
 def _digest(text: str) -> bytes:

@@ -11,14 +11,15 @@ from tunesmith.errors import nearest
 from tunesmith_data.calls import ARGUMENTS, TOOLS
 from tunesmith_data.extras import KWARGS
 from tunesmith_data.messages import CALL_KEYS, CONTENT_KEYS, REASONING_KEYS
-from tunesmith_data.values import filled, from_json
+from tunesmith_data.turns import KEYS as TURN_KEYS
+from tunesmith_data.values import VERDICTS, filled, from_json
 
 #: Columns that hold no text to work on, unless a step names them.
-NOT_TEXT = ("label", *TOOLS, KWARGS)
+NOT_TEXT = (*VERDICTS, *TOOLS, KWARGS)
 #: Those of them that tell two rows apart, and may hold what must be found.
 DECLARED = (*TOOLS, KWARGS)
-#: The keys of a message, of a part of one or of a call, under which text stands.
-CONTENT = (*CONTENT_KEYS, *REASONING_KEYS, *CALL_KEYS, "function", *ARGUMENTS)
+#: The keys of a message, of a part of one, of a question with its answer or of a call, under which text stands.
+CONTENT = (*CONTENT_KEYS, *REASONING_KEYS, *CALL_KEYS, *TURN_KEYS, "function", *ARGUMENTS)
 #: Where a tool says something to a reader; all else in it are names that the answers use.
 DESCRIBED = ("description", "function", "parameters", "properties", "items")
 
