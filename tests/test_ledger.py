@@ -97,12 +97,12 @@ def test_the_limit_is_the_share_that_may_be_lost(rows: int, dropped: int, limit:
 def test_it_is_saved_as_lines_of_json(tmp_path: Path) -> None:
     made = ledger(3, 1)
     made.trained, made.held_out = 1, 1
-    made.truncate("b:2", "too long", "surrogate \ud800, line \u2028 end")
+    made.truncate("b:2", "too long", "surrogate \ud800, line \u2028 end", tokens=7)
     made.save(tmp_path / "ledger.jsonl")
     first, *entries = (json.loads(line) for line in (tmp_path / "ledger.jsonl").read_bytes().split(b"\n") if line)
     assert first["summary"] == made.summary()
     assert first["summary"]["rows_in"] == 3
-    own = {"detail": "", "step": "", "expected": False}
+    own = {"detail": "", "step": "", "expected": False, "tokens": 0}
     assert entries == [
         {"row": "a.jsonl:1", "fate": "dropped", "reason": "empty completion", **own},
         {
@@ -112,6 +112,7 @@ def test_it_is_saved_as_lines_of_json(tmp_path: Path) -> None:
             "detail": "surrogate \ud800, line \u2028 end",
             "step": "",
             "expected": False,
+            "tokens": 7,
         },
     ]
 

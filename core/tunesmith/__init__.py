@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tunesmith.records import Dataset, Records
     from tunesmith.registry import Registry
     from tunesmith.results import Curve, Evaluation, Matrix, Measure, Sample, Table, TrainResult
+    from tunesmith.shown import Shown, Token
     from tunesmith.spec import (
         RECORD_COLUMNS,
         Adapter,
@@ -101,11 +102,13 @@ __all__ = [
     "Sample",
     "Searcher",
     "Settings",
+    "Shown",
     "Spool",
     "Step",
     "StopFlag",
     "Stopped",
     "Table",
+    "Token",
     "TrainResult",
     "Trainer",
     "TunesmithError",
@@ -140,6 +143,7 @@ _HOMES = {
     "tunesmith.records": ("Dataset", "Records"),
     "tunesmith.registry": ("Registry",),
     "tunesmith.results": ("Curve", "Evaluation", "Matrix", "Measure", "Sample", "Table", "TrainResult"),
+    "tunesmith.shown": ("Shown", "Token"),
     "tunesmith.spec": (
         "RECORD_COLUMNS",
         "Adapter",

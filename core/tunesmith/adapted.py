@@ -288,6 +288,11 @@ class DisabledView(Adapted):
             yield model
 
 
+def handles_of(models: Mapping[str, Adapted]) -> dict[str, ModelHandle]:
+    """The handle of each role's model."""
+    return {name: adapted.handle for name, adapted in models.items()}
+
+
 def _copy_into(parameters: Mapping[str, Any], tensors: Mapping[str, Any]) -> None:
     """Copy `tensors` into `parameters`; names and shapes must agree exactly."""
     missing = sorted(set(parameters) - set(tensors))

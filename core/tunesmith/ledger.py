@@ -25,6 +25,7 @@ class Entry:
     detail: str = ""  # what is particular to this row; reasons are counted, details are not
     step: str = ""  # the step of [data] that dropped it, as the recipe asks; empty when it is lost
     expected: bool = False  # dropped, but no loss that a limit is held to
+    tokens: int = 0  # of a truncated row: how many were cut off
 
 
 @dataclass
@@ -76,9 +77,9 @@ class Ledger:
         """
         self.entries.append(Entry(row, "dropped", reason, detail, step, expected or bool(step)))
 
-    def truncate(self, row: str, reason: str, detail: str = "") -> None:
-        """Row `row` is used, but not whole."""
-        self.entries.append(Entry(row, "truncated", reason, detail))
+    def truncate(self, row: str, reason: str, detail: str = "", *, tokens: int = 0) -> None:
+        """Row `row` is used, but not whole; `tokens` of it were cut off."""
+        self.entries.append(Entry(row, "truncated", reason, detail, tokens=tokens))
 
     def of(self, fate: str) -> list[Entry]:
         """The entries with one fate, in the order they were made."""
@@ -147,6 +148,7 @@ class Ledger:
             "held_out": self.held_out,
             "dropped": self.dropped,
             "truncated": self.truncated,
+            "truncated_tokens": sum(entry.tokens for entry in self.of("truncated")),
             "dropped_reasons": self.reasons("dropped"),
             "truncated_reasons": self.reasons("truncated"),
             "steps": [count.describe() for count in self.steps],

@@ -11,17 +11,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from tunesmith.adapted import Adapted, ModelHandle
 from tunesmith.artifact import Line, adapt, load_base
 from tunesmith.context import Context, SilentReporter
 from tunesmith.dense import sizes
-from tunesmith.errors import PluginError
-from tunesmith.guard import guarded, wrong_type
 from tunesmith.labels import LABEL_HEADS, labels_of
-from tunesmith.plan import Plan, RolePlan, StagePlan, Use
+from tunesmith.plan import Plan, StagePlan
 from tunesmith.registry import Registry
-from tunesmith.spec import Model
 from tunesmith.stage import load_data
+from tunesmith.unloaded import line_of, unloaded
 
 INDEX = re.compile(r"(?:^|(?<=\.))\d+(?=\.)")
 
@@ -80,7 +77,7 @@ def probe(plan: Plan, stage: StagePlan, registry: Registry, context: Context) ->
         TunesmithError: the adapter does not fit the model, or the model cannot be had.
     """
     roles = [role for role in stage.roles.values() if role.role.trainable]
-    lines = {role.role.name: _line(plan, role, context) for role in roles}
+    lines = {role.role.name: line_of(plan, role, context) for role in roles}
     if any(line.head in LABEL_HEADS for line in lines.values()):  # how many outputs a head has, the rows say
         labels = labels_of(load_data(stage, context.with_(reporter=SilentReporter())))
         lines = {name: replace(line, labels=labels) for name, line in lines.items()}
@@ -103,20 +100,10 @@ def grouped(parameters: Mapping[str, tuple[int, bool]]) -> tuple[Group, ...]:
 
 
 # --- building -------------------------------------------------------------------------------------
-def _line(plan: Plan, role: RolePlan, context: Context) -> Line:
-    """How the role's model is made, without the artifacts of earlier stages, which are not there yet."""
-    if role.stage is None:
-        return Line(role.role.head, context.folder, role.model, role.quantizer, role.adapter)
-    earlier = _line(plan, plan.stage(role.stage).main_role, context)
-    if role.carry == "merge":  # into the base in full precision
-        return replace(earlier, head=role.role.head, quantizer=None, adapter=role.adapter)
-    return replace(earlier, head=role.role.head)
-
-
 def _probe(role: str, line: Line, registry: Registry, context: Context) -> Probe:
     known = {"trusted_code": registry.trusted_code, "labels": line.labels}
     quiet = context.with_(reporter=SilentReporter(), fresh=False, **known)
-    adapted = _unloaded(line, quiet)
+    adapted = unloaded(line, quiet)
     loaded = adapted is None
     if adapted is None:
         adapted = adapt(load_base(line, registry, context), line.adapter, context)
@@ -130,33 +117,6 @@ def _probe(role: str, line: Line, registry: Registry, context: Context) -> Probe
         memory += parameter.numel() * parameter.element_size() * (4 if moves else 1)
     name = line.adapter.component.name if line.adapter else ""
     return Probe(role, name, grouped(found), loaded, memory)
-
-
-def _unloaded(line: Line, context: Context) -> Adapted | None:
-    """The adapted model without weights; None where source, quantizer or adapter need them."""
-    use = line.model
-    assert use is not None
-    assert isinstance(use.component, Model)
-    if not use.component.skeleton or line.quantizer or _stored_quantized(use, line):
-        return None
-    with guarded(use):
-        handle = use.component.resolve("skeleton")(use.settings, context, line.head)
-    if not isinstance(handle, ModelHandle):
-        raise wrong_type(use, "ModelHandle", handle)
-    for parameter in handle.model.parameters():
-        parameter.requires_grad_(False)
-    try:
-        return adapt(handle, line.adapter, context)
-    except PluginError:  # it looks at values that are not there; loaded, it shows what is wrong, if anything
-        return None
-
-
-def _stored_quantized(use: Use, line: Line) -> bool:
-    assert isinstance(use.component, Model)
-    if not use.component.quantized:
-        return False
-    with guarded(use):
-        return use.component.resolve("quantized")(use.settings, line.folder) is not None
 
 
 # --- grouping -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from pathlib import Path
 from tunesmith import speed as machine
 from tunesmith.children import follow_parent
 from tunesmith.context import Context, SilentReporter
-from tunesmith.errors import TunesmithError, UsageError
+from tunesmith.errors import MissingError, TunesmithError, UsageError
 from tunesmith.estimate import Lengths, Sizes, Speed
 from tunesmith.estimating import asked, keep_lengths, quantizer_of
 from tunesmith.guard import guarded, seed_everything
@@ -33,10 +33,11 @@ from tunesmith.recipe import read
 from tunesmith.records import Dataset, Records
 from tunesmith.registry import Registry
 from tunesmith.roles import Roles, load_roles
-from tunesmith.spec import Quantizer, Settings, Trainer
+from tunesmith.spec import Quantizer, Settings
 from tunesmith.stage import load_data
 from tunesmith.staging import scratch
 from tunesmith.store import write_file, write_json
+from tunesmith.tokenized import show
 
 STEPS = 3  # on the longest batch: the optimizer's state is there from the second on
 SPREAD = 6  # on rows spread over the data, at least
@@ -149,6 +150,7 @@ def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> R
         stage_folder=folder,
         max_lost_rows=1.0,
         registry=registry,
+        trusted_code=registry.trusted_code,
     )
     for use in stage.uses():
         use.component.resolve()  # what a run imports
@@ -159,7 +161,7 @@ def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> R
         speed = replace(speed, process=0 if speed.overlaps else process)
         machine.keep(context.cache, sizes, plan.run.device, plan.run.threads, speed, quantizer_of(stage.main_role))
     data = load_data(stage, context)
-    lengths = _lengths(stage, data, context)
+    lengths = _lengths(plan, stage, data, context)
     lengths = replace(lengths, held=max(0, _settled() - process))
     keep_lengths(stage, context, lengths)
     forget_peak()
@@ -248,18 +250,18 @@ def _train(
     return [after - before for before, after in zip(clock.marks, clock.marks[1:], strict=False)]
 
 
-def _lengths(stage: StagePlan, data: Dataset, context: Context) -> Lengths:
+def _lengths(plan: Plan, stage: StagePlan, data: Dataset, context: Context) -> Lengths:
     """Tokens of every row as training sees them; a quarter of its letters where the trainer cannot tell."""
-    trainer, model = stage.trainer.component, stage.main_role.model
-    assert isinstance(trainer, Trainer)
-    if trainer.preview and model is not None and getattr(model.component, "tokenizer", ""):
-        with guarded(model):
-            tokenizer = model.component.resolve("tokenizer")(model.settings, context)
-        with guarded(stage.trainer):
-            rows = trainer.resolve("preview")(data.train, data.type, stage.trainer.settings, tokenizer)
-        tokens, supervised = [len(row) for row in rows], [sum(wanted for _, wanted in row) for row in rows]
-        if len(tokens) == len(data.train):
-            return Lengths(tokens=tokens, supervised=supervised)
+    try:
+        shown, _ = show(plan, stage, data, data.train, context)
+    except MissingError:
+        shown = {}
+    if len(shown) == len(data.train):
+        rows = [shown[name] for name in data.train.ids]
+        return Lengths(
+            tokens=[sum(len(part.tokens) for part in row) for row in rows],
+            supervised=[sum(part.supervised for part in row) for row in rows],
+        )
     letters = [sum(len(str(value)) for value in row.values()) // 4 + 1 for row in data.train.rows]
     return Lengths(tokens=letters, supervised=letters)
 

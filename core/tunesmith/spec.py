@@ -270,9 +270,18 @@ class Trainer(Component):
     evaluators: tuple[str | Mapping[str, Any], ...] = ()
     """What a run measures when its recipe has no [[evaluate]]: names of evaluators, or tables with `use` and settings.
     Those that are not installed, or cannot score the rows, are left out."""
+    encode: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `encode(data, handles, settings, context)` with a `Dataset` and a
+    `ModelHandle` for each role: the training rows as the trainer learns from them. The factory calls it too, so that
+    `tunesmith data check` finds what a run finds. It tells `context.ledger` what it drops and cuts and how many rows
+    are `trained`, raises as a run does, and returns a sequence with `lengths`: tokens of each example. The models of
+    the handles may be without values."""
+    show: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `show(data, handles, settings, context)`: the training rows token
+    by token, as `Shown` records. A row that `encode` would drop goes to `context.ledger`; nothing is refused."""
     preview: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `preview(rows, record_type, settings, tokenizer)` with
-    `Records`: for each row its tokens in order, `list[list[tuple[text, supervised]]]`, as training sees them."""
+    `Records`: for each row its tokens in order, `list[list[tuple[text, supervised]]]`. For a trainer without `show`."""
     fits: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `fits(settings, configs)` when a plan is made: `configs` has the
     configuration of each role's model as it is adapted, or None where it is not known, the first role first. Raises a
@@ -282,7 +291,7 @@ class Trainer(Component):
     every step; empty for one that does not."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "arguments", "preview", "fits")
+        return (*super()._references(), "arguments", "encode", "show", "preview", "fits")
 
     def __post_init__(self) -> None:
         super().__post_init__()

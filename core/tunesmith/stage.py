@@ -241,6 +241,15 @@ def reusable(stage: StagePlan, place: Path) -> Path | None:
     return kept if artifact.read_card(kept).get("fingerprint") == stage.fingerprint else None
 
 
+def read_data(stage: StagePlan, context: Context, watch: Watch | None = None) -> Dataset:
+    """Load a stage's rows and prepare them, whatever becomes of them.
+
+    Args:
+        watch: looks at the rows on their way.
+    """
+    return load(stage.data, context.with_(has_template=cache(partial(has_template, stage.begins, context))), watch)
+
+
 def load_data(stage: StagePlan, context: Context, watch: Watch | None = None) -> Dataset:
     """Load a stage's rows, prepare them, and refuse when too many are lost.
 
@@ -250,7 +259,7 @@ def load_data(stage: StagePlan, context: Context, watch: Watch | None = None) ->
     Raises:
         DataError: with the reasons and the first rows.
     """
-    data = load(stage.data, context.with_(has_template=cache(partial(has_template, stage.begins, context))), watch)
+    data = read_data(stage, context, watch)
     context.check_rows()
     context.ledger.held_out = len(data.validation)
     if not len(data.train):
@@ -261,12 +270,12 @@ def load_data(stage: StagePlan, context: Context, watch: Watch | None = None) ->
         )
     trainer = stage.trainer.component
     assert isinstance(trainer, Trainer)
-    _check_type(trainer, trainer.accepts, data)
+    check_type(trainer, trainer.accepts, data)
     for evaluator in stage.evaluators:
         assert isinstance(evaluator.component, Evaluator)
         if evaluator.implied:
             continue
-        _check_type(evaluator.component, evaluator.component.accepts, data)
+        check_type(evaluator.component, evaluator.component.accepts, data)
         if evaluator.component.held_out and not len(data.validation):
             raise DataError(
                 "the recipe evaluates, but no rows are held out", fix="Set `validation = 0.1` (or a file) in [data]."
@@ -294,7 +303,12 @@ def export(use: Use, artifact: Path, context: Context) -> Path:
     return made
 
 
-def _check_type(component: Trainer | Evaluator, accepts: tuple[str, ...], data: Dataset) -> None:
+def check_type(component: Trainer | Evaluator, accepts: tuple[str, ...], data: Dataset) -> None:
+    """Refuse rows of a type that a component does not take.
+
+    Raises:
+        DataError: naming the types that it takes.
+    """
     if accepts and data.type not in accepts:
         how = next((data.instead[other] for other in accepts if other in data.instead), "")
         raise DataError(

@@ -6,7 +6,7 @@ import hashlib
 import json
 from array import array
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -41,10 +41,9 @@ class Figures:
 
     def describe(self) -> dict[str, Any]:
         """The figures as plain data; lengths are in characters of the row's text."""
-        lengths = sorted(self._lengths)
+        lengths = self._lengths
         if not lengths:
             return {"rows": 0}
-        shortest, median, longest = lengths[0], lengths[len(lengths) // 2], lengths[-1]
         missing = {
             column: self._missing[column] + len(lengths) - count
             for column, count in self._columns.items()
@@ -53,10 +52,16 @@ class Figures:
         return {
             "rows": len(lengths),
             "columns": list(self._columns),
-            "characters": {"shortest": shortest, "median": median, "longest": longest},
+            "characters": spread(lengths),
             "missing": missing,
             "repeated": self._repeated,
         }
+
+
+def spread(lengths: Sequence[int]) -> dict[str, int]:
+    """The shortest, median and longest of some lengths; nothing of none."""
+    found = sorted(lengths)
+    return {"shortest": found[0], "median": found[len(found) // 2], "longest": found[-1]} if found else {}
 
 
 class AsRead(Figures):

@@ -40,6 +40,8 @@ OPTIONS = {
     "quantized": ("settings", "folder"),
     "tokenizer": ("settings", "context"),
     "unpack": ("settings", "shape", "device"),
+    "encode": ("data", "handles", "settings", "context"),
+    "show": ("data", "handles", "settings", "context"),
     "preview": ("rows", "record_type", "settings", "tokenizer"),
 }
 

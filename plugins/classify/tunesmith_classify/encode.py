@@ -18,7 +18,7 @@ from tunesmith_classify.settings import TagSettings
 from tunesmith_transformers.tokens import cache as token_cache
 from tunesmith_transformers.tokens import rows_file as token_rows
 from tunesmith_transformers.tokens.batching import column_tensors
-from tunesmith_transformers.tokens.encoding import IGNORED, Unusable, column_values
+from tunesmith_transformers.tokens.encoding import IGNORED, Unusable, column_values, tokens_cut
 from tunesmith_transformers.tokens.example import WEIGHTLESS, weight_of
 
 TAGS = "tokens-tags"
@@ -91,7 +91,8 @@ def encode(
             ledger.drop(name, str(error), expected=error.expected)
             continue
         if cut:
-            ledger.truncate(name, f"cut at max_length = {max_length}")
+            lost = len(tokenizer(_whole(row, record_type))["input_ids"]) - len(ids)
+            ledger.truncate(name, f"cut at max_length = {max_length}", tokens_cut(lost), tokens=lost)
         found.append(Example(name, tuple(ids), tuple(target), column_values(row, columns or {}), count))
     return found
 
@@ -232,6 +233,11 @@ def _count(row: Mapping[str, Any], column: str | None, own: bool) -> float | Non
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise Unusable(f"its {column!r} is not a number over 0")
     return float(value)
+
+
+def _whole(row: Mapping[str, Any], record_type: str) -> str:
+    """The text of a row, uncut."""
+    return " ".join(row["tokens"]) if record_type == TAGS else row["text"]
 
 
 # --- the record types -----------------------------------------------------------------------------

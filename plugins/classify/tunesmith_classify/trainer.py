@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from tunesmith import Adapted, Context, DataError, Dataset, Labels, RecipeError, TrainResult
-from tunesmith_classify.encode import COUNTS, TAGS, Collator, encode_kept, facts
+from tunesmith import Adapted, Context, Dataset, Labels, RecipeError, TrainResult
+from tunesmith.adapted import handles_of
+from tunesmith_classify.encode import COUNTS, TAGS, Collator
 from tunesmith_classify.features import FeatureCollator, features, only_head_moves
 from tunesmith_classify.losses import (
     class_weights,
@@ -19,9 +20,9 @@ from tunesmith_classify.losses import (
     target_weight,
 )
 from tunesmith_classify.rates import rates, regroup
+from tunesmith_classify.rows import check_kind, encode
 from tunesmith_classify.settings import ClassifySettings, TagSettings
 from tunesmith_transformers.loading.heads import at_last, check_head_trained, head_call, last_head
-from tunesmith_transformers.tokens.batching import Rows
 from tunesmith_transformers.tokens.encoding import IGNORED
 from tunesmith_transformers.training.durable import Durable
 from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
@@ -119,12 +120,9 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: TagSettings, c
     assert labels is not None
     _check(labels, data, settings)
     check_head_trained(adapted)
-    config, limit = prepare(adapted, settings, context, settings.disable_dropout)
-    examples = encode_kept(data.train, data.type, handle, labels.index, settings, limit, context)
-    context.check_rows()
-    context.facts["tokens"] = facts(examples)
-    context.ledger.trained = len(examples)
-    context.reporter.say(f"{len(examples)} rows, {context.facts['tokens']['tokens']} tokens, {len(labels)} labels")
+    config, _ = prepare(adapted, settings, context, settings.disable_dropout)
+    rows = encode(data, handles_of(models), settings, context)
+    examples = rows.items
     collate: Any = Collator(handle.tokenizer.pad_token_id, data.type, labels)
     if _once(data, settings) and only_head_moves(adapted):
         known = features(adapted, examples, collate, context)
@@ -132,7 +130,7 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: TagSettings, c
     trainer = DurableClassify(
         model=adapted.model,
         args=config,
-        train_dataset=Rows(examples, [len(item.ids) for item in examples]),
+        train_dataset=rows,
         data_collator=collate,
         processing_class=handle.tokenizer,
         settings=settings,
@@ -157,12 +155,7 @@ def _check(labels: Labels, data: Dataset, settings: TagSettings) -> None:
     Raises:
         DataError: the head was made for one label a text, and rows have several, or the other way round.
     """
-    if labels.several != (data.type == "text-labels"):
-        made, found = ("several labels", "one") if labels.several else ("one label", "several")
-        raise DataError(
-            f"the model was made for {made} a text, and these rows have {found}",
-            fix="Start from its base instead of the earlier stage, or mend the rows.",
-        )
+    check_kind(labels, data)
     if data.type == TAGS or not isinstance(settings, ClassifySettings):
         return
     if settings.contrastive and labels.several:

@@ -13,14 +13,15 @@ from typing import Any
 import torch
 
 from tunesmith import Adapted, Context, Dataset, RecipeError, TrainResult
+from tunesmith.adapted import handles_of
 from tunesmith_grpo import numerics
 from tunesmith_grpo.settings import GroupSettings, GrpoSettings, RlooSettings
 from tunesmith_grpo.updates import GroupUpdater, GrpoUpdater, Micro, RlooUpdater
 from tunesmith_transformers.online import optimizer, rewards
 from tunesmith_transformers.online.answers import diverged
 from tunesmith_transformers.online.loop import Experience, Loop
-from tunesmith_transformers.online.prompts import Prompt, encode_prompts
-from tunesmith_transformers.training import arguments
+from tunesmith_transformers.online.prompts import Prompt
+from tunesmith_transformers.online.rows import encode
 from tunesmith_transformers.training.losses import predicting
 
 NAMED = 5  # rows named among those whose groups gave no signal
@@ -50,10 +51,8 @@ def rloo(models: Mapping[str, Adapted], data: Dataset, settings: RlooSettings, c
 def _train(
     kind: type[Groups], models: Mapping[str, Adapted], data: Dataset, settings: Any, context: Context
 ) -> TrainResult:
-    policy = models["policy"]
-    limit = arguments.longest(settings, policy.handle.max_length)
     reward = rewards.make(models, data.type, settings, settings.micro_batch_size, context)
-    prompts = encode_prompts(data, policy.handle, settings.max_new_tokens, limit, context, reward.check_row)
+    prompts = encode(data, handles_of(models), settings, context).items
     return kind(models, reward, settings, context).run(prompts)
 
 

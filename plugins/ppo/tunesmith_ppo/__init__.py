@@ -19,6 +19,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         name="ppo",
         summary="Proximal policy optimization against a reward model or a reward function",
         factory="tunesmith_ppo.trainer:train",
+        encode="tunesmith_transformers.online.rows:encode",
+        show="tunesmith_transformers.online.rows:show",
         settings=PpoSettings,
         requires=REQUIRES,
         roles=(

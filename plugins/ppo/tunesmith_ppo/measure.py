@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 
 from tunesmith import Adapted, Context, DataError, Dataset, Evaluation, Measure, ModelHandle, RecipeError, Sample
+from tunesmith.adapted import handles_of
 from tunesmith.stats import bootstrap_mean
 from tunesmith.turns import in_words
 from tunesmith_ppo.settings import PolicyRewardSettings
@@ -15,6 +16,7 @@ from tunesmith_transformers.evaluation.generation import decoded
 from tunesmith_transformers.online import rewards
 from tunesmith_transformers.online.answers import Answers, Batches
 from tunesmith_transformers.online.prompts import Prompt, prompt_of, usable_prompts
+from tunesmith_transformers.online.rows import row_check
 from tunesmith_transformers.online.settings import OnlineSettings
 from tunesmith_transformers.tokens.encoding import reference
 
@@ -45,7 +47,8 @@ def evaluate(
         )
     policy = Adapted(handle)
     reward = rewards.make({**models, "policy": policy}, data.type, settings, settings.batch_size, context)
-    prompts = _prompts(handle, data, reward, settings, context)
+    check_row = row_check(handles_of({**models, "policy": policy}), data.type, settings)
+    prompts = _prompts(handle, data, check_row, settings, context)
     asked = [prompt for prompt in prompts for _ in range(settings.answers)]
     drawing = OnlineSettings(
         max_new_tokens=settings.max_new_tokens,
@@ -80,7 +83,11 @@ def evaluate(
 
 
 def _prompts(
-    handle: ModelHandle, data: Dataset, reward: rewards.Rewards, settings: PolicyRewardSettings, context: Context
+    handle: ModelHandle,
+    data: Dataset,
+    check_row: Callable[[Mapping[str, Any]], None],
+    settings: PolicyRewardSettings,
+    context: Context,
 ) -> list[Prompt]:
     """The different prompts among the held-out rows, as many as are wanted."""
     first: dict[str, int] = {}
@@ -88,7 +95,7 @@ def _prompts(
         first.setdefault(repr(prompt_of(row)), index)
     records = data.validation.take(list(first.values())).spread(settings.rows)
     prompts, left_out = usable_prompts(
-        records, data.type, handle, settings.max_new_tokens, handle.max_length, reward.check_row
+        records, data.type, handle, settings.max_new_tokens, handle.max_length, check_row
     )
     named = [f"{row}: {reason}" for row, reason in list(left_out.items())[:NAMED]]
     if not prompts:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tunesmith import Adapted, Context, Dataset, TrainResult
+from tunesmith.adapted import handles_of
 from tunesmith_ppo import PpoSettings, numerics
 from tunesmith_ppo.rollout import Micro, Weigher
 from tunesmith_ppo.updates import PpoUpdater
@@ -19,9 +20,9 @@ from tunesmith_transformers.online import optimizer, rewards
 from tunesmith_transformers.online.check import MODEL
 from tunesmith_transformers.online.checkpoints import Part
 from tunesmith_transformers.online.loop import Experience, Loop
-from tunesmith_transformers.online.prompts import Prompt, demonstrations, encode_prompts
+from tunesmith_transformers.online.prompts import Prompt, demonstrations
 from tunesmith_transformers.online.reward_model import ModelReward
-from tunesmith_transformers.training import arguments
+from tunesmith_transformers.online.rows import encode
 
 
 def train(models: Mapping[str, Adapted], data: Dataset, settings: PpoSettings, context: Context) -> TrainResult:
@@ -34,9 +35,8 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: PpoSettings, c
         NumericalError: a score, loss or gradient is not finite.
     """
     policy = models["policy"]
-    limit = arguments.longest(settings, policy.handle.max_length)
     reward = rewards.make(models, data.type, settings, settings.micro_batch_size, context)
-    prompts = encode_prompts(data, policy.handle, settings.max_new_tokens, limit, context, reward.check_row)
+    prompts = encode(data, handles_of(models), settings, context).items
     _center(reward, demonstrations(prompts, data.type, policy.handle.tokenizer, settings.center_rows), policy, context)
     return Ppo(models, reward, settings, context).run(prompts)
 

@@ -13,6 +13,7 @@ import tunesmith_preference.objectives as objectives
 from tunesmith.adapted import DisabledView
 from tunesmith.testing import tiny_model
 from tunesmith_preference import losses
+from tunesmith_preference.answers import mismatched
 from tunesmith_preference.pairwise import Collator, Example, PairTrainer
 from tunesmith_preference.settings import (
     CpoSettings,
@@ -22,7 +23,6 @@ from tunesmith_preference.settings import (
     OrpoSettings,
     SimpoSettings,
 )
-from tunesmith_preference.unpaired import mismatched
 from tunesmith_transformers.tokens.encoding import Encoded
 from tunesmith_transformers.tokens.pairs import encode_pairs
 

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import pytest
 
-from tunesmith import Context, DataError, Ledger, RecipeError, Records
+from tunesmith import Context, DataError, Dataset, Ledger, ModelHandle, RecipeError, Records
+from tunesmith.testing.tiny import tiny_tokenizer
+from tunesmith_preference import answers, rows
 from tunesmith_preference.accuracy import paired
-from tunesmith_preference.preview import answers as show_answers
-from tunesmith_preference.preview import pairs as show_pairs
 from tunesmith_preference.settings import DpoSettings, KtoSettings
 from tunesmith_transformers.tokens.pairs import encode_pairs
 
@@ -80,14 +80,16 @@ def test_single_answers_are_paired_by_prompt():
     assert list(found.ids) == ["1 over 3", "4 over 3"]
 
 
-def test_the_preview_shows_both_answers():
-    from tunesmith.testing import tiny_tokenizer
-
-    (shown,) = show_pairs(Records([ROW], ["r"]), "preference", DpoSettings(), tiny_tokenizer())
-    assert [text for text, wanted in shown if wanted] == ["2", "<|im_end|>", "3", "<|im_end|>"]
-    single = {"prompt": "1+1=", "completion": "2", "label": True}
-    (shown,) = show_answers(Records([single], ["r"]), "unpaired-preference", KtoSettings(), tiny_tokenizer())
-    assert [text for text, wanted in shown if wanted] == ["2", "<|im_end|>"]
+def test_both_answers_are_shown():
+    handle = ModelHandle(model=None, tokenizer=tiny_tokenizer(), source="", digest="")
+    data = Dataset(type="preference", train=Records([ROW], ["r"]))
+    shown = rows.show(data, {"policy": handle}, DpoSettings(), Context())
+    texts = [(part.title, [token.text for token in part.tokens if token.weight]) for part in shown]
+    assert texts == [("chosen", ["2", "<|im_end|>"]), ("rejected", ["3", "<|im_end|>"])]
+    single = {"prompt": "1+1=", "completion": "2", "label": False}
+    data = Dataset(type="unpaired-preference", train=Records([single], ["r"]))
+    (shown,) = answers.show(data, {"policy": handle}, KtoSettings(), Context())
+    assert (shown.title, shown.supervised) == ("unwanted", 2)
 
 
 @pytest.mark.parametrize(

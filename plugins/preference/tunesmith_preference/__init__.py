@@ -17,7 +17,7 @@ from tunesmith_preference.settings import (
 
 REQUIRES = ("torch", "transformers", "tunesmith_transformers")
 ARGUMENTS = "transformers.training_args:TrainingArguments"
-PREVIEW = "tunesmith_preference.preview:pairs"
+ENCODE, SHOW = "tunesmith_preference.rows:encode", "tunesmith_preference.rows:show"
 POLICY = Role(name="policy", trainable=True, summary="the language model that is tuned")
 REFERENCE = Role(name="reference", default="policy:disabled", summary="what it is held to; stays as it is")
 
@@ -40,7 +40,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
-        preview=PREVIEW,
+        encode=ENCODE,
+        show=SHOW,
         rate="learning_rate",
         check="tunesmith_preference.check:dpo",
         fits="tunesmith_transformers.training.limits:of_all",
@@ -56,7 +57,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
-        preview=PREVIEW,
+        encode=ENCODE,
+        show=SHOW,
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
         fits="tunesmith_transformers.training.limits:of_all",
@@ -72,7 +74,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("unpaired-preference",),
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
-        preview="tunesmith_preference.preview:answers",
+        encode="tunesmith_preference.answers:encode",
+        show="tunesmith_preference.answers:show",
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
         fits="tunesmith_transformers.training.limits:of_all",
@@ -87,7 +90,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
-        preview=PREVIEW,
+        encode=ENCODE,
+        show=SHOW,
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
         fits="tunesmith_transformers.training.limits:of_all",
@@ -103,7 +107,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
-        preview=PREVIEW,
+        encode=ENCODE,
+        show=SHOW,
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
         fits="tunesmith_transformers.training.limits:of_all",
@@ -119,7 +124,8 @@ def tunesmith_trainers() -> Iterator[Trainer]:
         accepts=("preference",),
         arguments=ARGUMENTS,
         evaluators=("preference-accuracy",),
-        preview=PREVIEW,
+        encode=ENCODE,
+        show=SHOW,
         rate="learning_rate",
         check="tunesmith_transformers.training.optimizers:check",
         fits="tunesmith_transformers.training.limits:of_all",

@@ -8,15 +8,16 @@ from typing import Any
 
 import torch
 
-from tunesmith import Adapted, Context, DataError, Dataset, TrainResult
+from tunesmith import Adapted, Context, Dataset, TrainResult
+from tunesmith.adapted import handles_of
 from tunesmith_preference.losses import Answers
 from tunesmith_preference.objectives import Objective
-from tunesmith_preference.reference import Reference, known, limit_of, reference_of
+from tunesmith_preference.reference import Reference, known, reference_of
+from tunesmith_preference.rows import encode
 from tunesmith_preference.settings import PreferenceSettings
-from tunesmith_transformers.tokens import cache as token_cache
 from tunesmith_transformers.tokens.batching import Rows
 from tunesmith_transformers.tokens.encoding import IGNORED
-from tunesmith_transformers.tokens.pairs import Pair, check_pairs, collate_pairs, pair_weights
+from tunesmith_transformers.tokens.pairs import Pair, collate_pairs, pair_weights
 from tunesmith_transformers.training.durable import Durable
 from tunesmith_transformers.training.losses import summed, token_losses
 from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
@@ -154,18 +155,7 @@ def train(
     """
     policy = models["policy"]
     tokenizer = policy.handle.tokenizer
-    pairs = token_cache.encode_pairs(
-        data.train,
-        tokenizer,
-        context,
-        max_length=limit_of(models, settings),
-        overlong=settings.overlong,
-        turns=settings.turns,
-        columns=policy.handle.columns,
-        keep=settings.token_cache,
-    )
-    check_pairs(pairs, tokenizer, context)
-    _check_weights(pairs, objective)
+    pairs = encode(data, handles_of(models), settings, context).items
     config, _ = prepare(policy, settings, context, settings.disable_dropout)
     sides = [side for pair in pairs for side in (pair.chosen, pair.rejected)]
     reference = reference_of(models, sides, context)
@@ -200,18 +190,3 @@ def _nll_tokens(labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Tokens that the likelihood term is over, those of the chosen half, each by the weight of its pair."""
     tokens = (labels[: len(labels) // 2, 1:] != IGNORED).sum(1)  # (B,)
     return (weights.to(labels.device) * tokens).sum()
-
-
-def _check_weights(pairs: Sequence[Pair], objective: Objective) -> None:
-    """Refuse weights where a loss compares sorted values of a batch, which are no pair's own.
-
-    Raises:
-        DataError: naming the first rows.
-    """
-    weighted = [pair.row for pair in pairs if pair.weight != 1]
-    if weighted and objective.sorts:
-        raise DataError(
-            f"{len(weighted)} of {len(pairs)} rows have a weight, and loss_type aot sorts the values of a batch",
-            details=weighted[:5],
-            fix="Choose another loss_type in [trainer], or leave the weights out of the rows.",
-        )

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from tunesmith import Adapted, Context, RecipeError
+from tunesmith import Adapted, Context, ModelHandle, RecipeError
 from tunesmith.store import damage, make_once
 from tunesmith_preference.settings import PreferenceSettings, ReferenceSettings
 from tunesmith_transformers.tokens.batching import by_length, collate
@@ -121,13 +121,13 @@ def known(
     return reference.precomputed(rows, settings.batch_size, context).tolist()
 
 
-def limit_of(models: Mapping[str, Adapted], settings: PreferenceSettings) -> int | None:
+def limit_of(handles: Mapping[str, ModelHandle], settings: PreferenceSettings) -> int | None:
     """The longest row that policy and reference take, in tokens.
 
     Raises:
         RecipeError: `max_length` is more.
     """
-    limits = [adapted.handle.max_length for adapted in models.values() if adapted.handle.max_length is not None]
+    limits = [handle.max_length for handle in handles.values() if handle.max_length is not None]
     return longest(settings, min(limits, default=None))
 
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from tunesmith import Adapted, Context, DataError, Dataset, Ledger, TrainResult
+from tunesmith import Adapted, Context, Dataset, TrainResult
+from tunesmith.adapted import handles_of
 from tunesmith_preference import losses
-from tunesmith_preference.reference import Reference, known, limit_of, reference_of
-from tunesmith_preference.settings import KtoSettings, one_or_last
-from tunesmith_transformers.tokens import cache as token_cache
+from tunesmith_preference.answers import encode as encode_answers
+from tunesmith_preference.reference import Reference, known, reference_of
+from tunesmith_preference.settings import KtoSettings
 from tunesmith_transformers.tokens.batching import Rows, collate
-from tunesmith_transformers.tokens.contract import contract
-from tunesmith_transformers.tokens.example import Encoded, weight_of
-from tunesmith_transformers.tokens.pairs import UNEVEN
+from tunesmith_transformers.tokens.example import Encoded
 from tunesmith_transformers.training.durable import Durable
 from tunesmith_transformers.training.losses import answer_logps
 from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
@@ -125,32 +124,8 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
     """
     policy = models["policy"]
     tokenizer = policy.handle.tokenizer
-    limit = limit_of(models, settings)
-    found = token_cache.encode(
-        data.train,
-        "prompt-completion",
-        tokenizer,
-        context,
-        max_length=limit,
-        overlong=settings.overlong,
-        turns=one_or_last(settings),
-        columns=policy.handle.columns,
-        keep=settings.token_cache,
-    )
-    labels = {name: bool(row["label"]) for name, row in data.train}
-    kept = {item.row for item in found}
-    own_weights = {name: weight_of(row) for name, row in data.train if name in kept}
-    even = _even(found, own_weights, context.ledger)
-    encoded = without_contradictions(even, labels, limit, context.ledger)
-    context.check_rows()
-    context.facts["tokens"] = facts = contract(encoded, tokenizer)
-    context.ledger.trained = len(encoded)
-    wanted = [labels[row.row] for row in encoded]
-    _check_kinds(wanted)
-    context.reporter.say(
-        f"{sum(wanted)} wanted and {len(wanted) - sum(wanted)} unwanted answers, {facts['tokens']} tokens"
-    )
-    others = mismatched(encoded, limit) if settings.loss_type == "kto" else []
+    found = encode_answers(data, handles_of(models), settings, context)
+    encoded, others = found.rows, found.mismatched
     config, _ = prepare(policy, settings, context, settings.disable_dropout)
     reference = reference_of(models, encoded, context)
     assert reference is not None
@@ -159,10 +134,10 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
     examples = [
         Example(
             answer=row,
-            wanted=wanted[index],
+            wanted=found.wanted[index],
             mismatched=others[index] if others else None,
             reference=tuple(values[index::count]) if values else None,
-            weight=own_weights[row.row],
+            weight=found.weights[index],
         )
         for index, row in enumerate(encoded)
     ]
@@ -180,81 +155,3 @@ def kto(models: Mapping[str, Adapted], data: Dataset, settings: KtoSettings, con
         group_by_length=settings.group_by_length,
     )
     return trainer.run()
-
-
-def _even(found: Iterable[Encoded], weights: Mapping[str, float], ledger: Ledger) -> list[Encoded]:
-    """The answers whose tokens all weigh as their row does; others go to the ledger."""
-    kept = []
-    for item in found:
-        if set(item.weights) <= {0.0, weights[item.row]}:
-            kept.append(replace(item, weights=()))
-        else:
-            ledger.drop(item.row, UNEVEN)
-    return kept
-
-
-def without_contradictions(
-    encoded: Sequence[Encoded], labels: Mapping[str, bool], limit: int | None, ledger: Ledger
-) -> list[Encoded]:
-    """The answers without those that are wanted in one row and unwanted in another; these go to the ledger.
-
-    Args:
-        labels: by row, whether its answer is wanted.
-        limit: longest row, in tokens; two answers may be the same because they were cut there.
-        ledger: knows which were.
-    """
-    cut = {entry.row for entry in ledger.of("truncated")}
-    seen: dict[tuple[int, ...], set[bool]] = {}
-    for row in encoded:
-        seen.setdefault(row.ids, set()).add(labels[row.row])
-    kept = []
-    for row in encoded:
-        if len(seen[row.ids]) == 1:
-            kept.append(row)
-        elif row.row in cut:
-            ledger.drop(row.row, f"wanted and unwanted are identical after the cut at max_length = {limit}")
-        else:
-            ledger.drop(row.row, "the same answer is wanted and unwanted")
-    return kept
-
-
-def mismatched(encoded: Sequence[Encoded], limit: int | None) -> list[Encoded]:
-    """Each prompt with the answer of the next row whose prompt is another one, around the end to the start.
-
-    Args:
-        limit: longest row, in tokens; the answer is cut.
-
-    Raises:
-        DataError: all rows have one prompt, so that no answer is out of place.
-    """
-    starts = [row.supervised.index(True) for row in encoded]
-    prompts = [row.ids[:start] for row, start in zip(encoded, starts, strict=True)]
-    count = len(encoded)
-    following = [0] * count  # the next row with another prompt, found from the end on, twice around
-    found: int | None = None
-    for step in range(2 * count - 1, -1, -1):
-        here, after = step % count, (step + 1) % count
-        if prompts[here] != prompts[after]:
-            found = after
-        if step < count and found is None:
-            raise DataError(
-                "all rows have one prompt: KTO estimates the drift from the reference by answers to other prompts",
-                fix='Add rows with other prompts, or set loss_type = "apo_zero_unpaired" in [trainer].',
-            )
-        following[here] = found if found is not None else 0
-    result = []
-    for index, row in enumerate(encoded):
-        other = following[index]
-        answer = encoded[other].ids[starts[other] :]
-        ids = (*prompts[index], *answer)[:limit]
-        supervised = (*row.supervised[: starts[index]], *encoded[other].supervised[starts[other] :])[:limit]
-        result.append(replace(row, ids=ids, supervised=supervised))
-    return result
-
-
-def _check_kinds(wanted: Sequence[bool]) -> None:
-    if len(set(wanted)) < 2:
-        raise DataError(
-            f"every row's label is {str(wanted[0]).lower()}: KTO learns from wanted and unwanted answers",
-            fix="Add rows of the other kind.",
-        )

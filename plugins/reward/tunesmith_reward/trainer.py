@@ -10,11 +10,11 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from tunesmith import Adapted, Context, Dataset, TrainResult
+from tunesmith.adapted import handles_of
+from tunesmith_reward.rows import encode
 from tunesmith_reward.settings import RewardSettings
 from tunesmith_transformers.loading.heads import check_head_trained, scores
-from tunesmith_transformers.tokens import cache as token_cache
-from tunesmith_transformers.tokens.batching import Rows
-from tunesmith_transformers.tokens.pairs import Pair, check_pairs, collate_pairs, margins, pair_weights
+from tunesmith_transformers.tokens.pairs import Pair, collate_pairs, margins, pair_weights
 from tunesmith_transformers.training.durable import Durable
 from tunesmith_transformers.training.mean_trainer import MeanTrainer, prepare
 
@@ -92,24 +92,12 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: RewardSettings
     adapted = models["model"]
     handle = adapted.handle
     check_head_trained(adapted)
-    config, limit = prepare(adapted, settings, context, settings.disable_dropout)
-    pairs = token_cache.encode_pairs(
-        data.train,
-        handle.tokenizer,
-        context,
-        max_length=limit,
-        overlong=settings.overlong,
-        turns="last",  # a score is read at the end of what serving would show it
-        columns=handle.columns,
-        keep=settings.token_cache,
-    )
-    check_pairs(pairs, handle.tokenizer, context)
-    if settings.margin_scale:
-        margins(pairs)  # refused here, and not in the middle of an epoch
+    config, _ = prepare(adapted, settings, context, settings.disable_dropout)
+    rows = encode(data, handles_of(models), settings, context)
     trainer = DurableReward(
         model=adapted.model,
         args=config,
-        train_dataset=Rows(pairs, [pair.length for pair in pairs]),
+        train_dataset=rows,
         data_collator=Collator(handle.tokenizer.pad_token_id, settings.margin_scale > 0),
         processing_class=handle.tokenizer,
         settings=settings,

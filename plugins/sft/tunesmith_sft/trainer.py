@@ -11,13 +11,13 @@ from datasets import Dataset as ArrowDataset
 from trl import SFTConfig, SFTTrainer
 
 from tunesmith import Adapted, Context, Dataset, RecipeError, TrainResult
+from tunesmith.adapted import handles_of
 from tunesmith_sft import SftSettings
 from tunesmith_sft.objective import loss_of
 from tunesmith_sft.packing import PackCollator, check_apart, joined, packs
+from tunesmith_sft.rows import encode
 from tunesmith_sft.weighted import WeightedCollator
-from tunesmith_transformers.tokens import cache as token_cache
 from tunesmith_transformers.tokens.batching import WEIGHTS
-from tunesmith_transformers.tokens.contract import contract
 from tunesmith_transformers.tokens.rows_file import TokenRows
 from tunesmith_transformers.training import arguments
 from tunesmith_transformers.training.durable import Durable
@@ -96,29 +96,11 @@ def train(models: Mapping[str, Adapted], data: Dataset, settings: SftSettings, c
     """
     adapted = models["model"]
     handle = adapted.handle
-    limit = arguments.longest(settings, handle.max_length)
-    encoded = token_cache.encode(
-        data.train,
-        data.type,
-        handle.tokenizer,
-        context,
-        max_length=limit,
-        overlong=settings.overlong,
-        supervise=settings.supervise,
-        turns=settings.turns,
-        columns=handle.columns,
-        keep=settings.token_cache,
-    )
-    context.check_rows()
-    context.facts["tokens"] = facts = contract(encoded, handle.tokenizer)
-    context.ledger.trained = facts["rows"]
-    parts = f" in {facts['examples']} examples" if facts["examples"] > facts["rows"] else ""
-    context.reporter.say(
-        f"{facts['rows']} rows{parts}, {facts['tokens']} tokens, {facts['supervised_share']:.1%} of them supervised"
-    )
+    encoded = encode(data, handles_of(models), settings, context)
+    facts = context.facts["tokens"]
     more: dict[str, Any] = {}
     if settings.packing:
-        rows, more = _packed(adapted, encoded, limit, context)
+        rows, more = _packed(adapted, encoded, arguments.longest(settings, handle.max_length), context)
     else:
         # with a fingerprint of its own: to make one, datasets would read the whole table
         names = ["input_ids", "labels", *([WEIGHTS] if encoded.weighted else [])]

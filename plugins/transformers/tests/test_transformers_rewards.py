@@ -13,7 +13,8 @@ from tunesmith_transformers.online import reward_model, rewards
 from tunesmith_transformers.online.check import check
 from tunesmith_transformers.online.named import ExactAnswer, Length, number_of, same_answer
 from tunesmith_transformers.online.prompts import Order, Prompt
-from tunesmith_transformers.online.settings import OnlineSettings
+from tunesmith_transformers.online.rows import row_check
+from tunesmith_transformers.online.settings import OnlineSettings, ScoreSettings
 from tunesmith_transformers.tokens.encoding import Unusable
 
 SOLUTION = "Natalia sold 48/2 = <<48/2=24>>24 clips in May.\n#### 1,072"
@@ -249,5 +250,8 @@ def test_a_prompt_that_the_reward_model_s_template_refuses_is_a_lost_row(monkeyp
         )
 
     reward, _, _ = read_by(monkeypatch, refuse, SAID)
+    from tunesmith.testing import tiny_handle
+
+    handles = {"policy": tiny_handle(), "reward": reward.adapted.handle}
     with pytest.raises(Unusable, match="no system here"):
-        rewards.Rewards({"model": reward}, [1.0]).check_row({"prompt": [{"role": "system", "content": "s"}, *SAID]})
+        row_check(handles, "prompt", ScoreSettings())({"prompt": [{"role": "system", "content": "s"}, *SAID]})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from tunesmith import Adapted, NumericalError, RecipeError
 from tunesmith_transformers.evaluation.generation import end_tokens
 from tunesmith_transformers.loading.heads import scores
 from tunesmith_transformers.online.prompts import Prompt
+from tunesmith_transformers.online.rows import alike
 from tunesmith_transformers.tokens.batching import by_length, collate
 from tunesmith_transformers.tokens.encoding import column_values, encode_row, prompt_ids
 from tunesmith_transformers.tokens.example import Encoded, Unusable
@@ -34,8 +35,7 @@ class ModelReward:
         self.record_type = record_type
         self.batch_size = batch_size
         own, other = adapted.handle.tokenizer, policy.handle.tokenizer
-        self.same_tokens = own is other or own.get_vocab() == other.get_vocab()
-        self.same_template = own.chat_template == other.chat_template
+        self.same_tokens, self.same_template = alike(own, other)
         self.ends = end_tokens(policy.handle.model, other)
         self.sources = (adapted.handle.source, policy.handle.source)
         self.shift = 0.0  # what is taken off every score
@@ -57,16 +57,6 @@ class ModelReward:
             f"the reward model {self.sources[0]} has another {what} than the policy {self.sources[1]}: {which} are "
             "handed to it as text, and read as in its own training"
         )
-
-    def check_row(self, row: Mapping[str, Any]) -> None:
-        """Refuse a row whose prompt it cannot be given.
-
-        Raises:
-            Unusable: its chat template refuses it.
-            DataError: it has no chat template, and the row is a conversation.
-        """
-        if self.apart:
-            prompt_ids(row, self.record_type, self.adapted.handle.tokenizer)
 
     def __call__(
         self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], texts: Sequence[str]

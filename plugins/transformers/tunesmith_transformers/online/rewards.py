@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -47,28 +46,11 @@ class Rewards:
     Args:
         parts: the rewards by name.
         weights: one each.
-        exact: the one among them that needs a right answer in every row.
     """
 
-    def __init__(
-        self, parts: Mapping[str, Reward], weights: Sequence[float], exact: named.ExactAnswer | None = None
-    ) -> None:
+    def __init__(self, parts: Mapping[str, Reward], weights: Sequence[float]) -> None:
         self.parts = dict(parts)
         self.weights = list(weights)
-        self.exact = exact
-
-    def check_row(self, row: Mapping[str, Any]) -> None:
-        """Refuse a row whose answers could not be scored.
-
-        Raises:
-            Unusable: with the reason.
-            DataError: the reward model needs a chat template and has none.
-        """
-        if self.exact is not None:
-            self.exact.right(row)
-        for reward in self.parts.values():
-            if isinstance(reward, ModelReward):
-                reward.check_row(row)
 
     def __call__(self, prompts: Sequence[Prompt], answers: Sequence[Sequence[int]], texts: Sequence[str]) -> Scores:
         """The scores of some answers; raises a `TunesmithError` where one of them cannot be had."""
@@ -96,7 +78,6 @@ def make(
     names = reward_names(settings) or ((MODEL,) if model is not None else ())
     check_model(settings, model is not None)
     parts: dict[str, Reward] = {}
-    exact = None
     for reference in names:
         if reference == MODEL:
             assert model is not None
@@ -104,14 +85,12 @@ def make(
             if scorer.apart:
                 context.reporter.say(scorer.apart)
         elif reference in NAMED:
-            scored = named.make(reference, settings, record_type)
-            exact = scored if isinstance(scored, named.ExactAnswer) else exact
-            parts[reference] = _Tensor(scored)
+            parts[reference] = _Tensor(named.make(reference, settings, record_type))
         else:
             name = split_reference(reference)[1]
             function = FunctionReward(reference, load_function(reference, context))
             parts[reference if name in parts or name in NAMED else name] = function
-    return Rewards(parts, settings.reward_weights or [1.0] * len(names), exact)
+    return Rewards(parts, settings.reward_weights or [1.0] * len(names))
 
 
 @dataclass(frozen=True)

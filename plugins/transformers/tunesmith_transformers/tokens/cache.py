@@ -31,7 +31,7 @@ from tunesmith_transformers.tokens.rows_file import TokenRows
 
 ROWS, LEDGER = "rows.arrow", "ledger.json"
 WORTH_KEEPING = 1000  # rows; fewer are tokenized in no time
-FORM = 2  # of an entry; another one is made where it changes
+FORM = 3  # of an entry; another one is made where it changes
 KEPT = 8  # entries; those used longest ago go
 LIBRARIES = ("tunesmith", "tunesmith-transformers", "transformers", "tokenizers")
 
@@ -140,7 +140,7 @@ def remembered(
     def build(folder: Path) -> None:
         ledger.entries.clear()
         write(folder / ROWS, ledger)
-        entries = [[entry.row, entry.fate, entry.reason, entry.detail] for entry in ledger.entries]
+        entries = [[entry.row, entry.fate, entry.reason, entry.detail, entry.tokens] for entry in ledger.entries]
         (folder / LEDGER).write_text(json.dumps(entries), encoding="ascii")
 
     def opened(folder: Path) -> tuple[Read, list[Any]]:
@@ -159,11 +159,11 @@ def remembered(
         with scratch() as folder:
             build(folder)
             found, entries = opened(folder)
-    for row, fate, reason, detail in entries:
+    for row, fate, reason, detail, cut in entries:
         if fate == "dropped":
             context.ledger.drop(row, reason, detail, expected=reason == WEIGHTLESS)
         else:
-            context.ledger.truncate(row, reason, detail)
+            context.ledger.truncate(row, reason, detail, tokens=cut)
     return found
 
 

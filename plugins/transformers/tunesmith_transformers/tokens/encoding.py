@@ -101,7 +101,7 @@ class Outcome:
         if self.dropped:
             ledger.drop(self.row, self.dropped, expected=self.dropped == WEIGHTLESS)
         elif self.truncated:
-            ledger.truncate(self.row, self.truncated, tokens_cut(self.cut) if self.cut else "")
+            ledger.truncate(self.row, self.truncated, tokens_cut(self.cut) if self.cut else "", tokens=self.cut)
 
 
 def tokens_cut(count: int) -> str:

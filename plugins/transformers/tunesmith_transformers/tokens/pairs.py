@@ -92,7 +92,7 @@ def encode_pairs(
         lost = sum(len(whole.ids) - len(short.ids) for short, whole in zip(cut, sides, strict=True))
         if alone or lost:
             reason = LAST_ALONE if alone else f"cut at max_length = {max_length}"
-            ledger.truncate(name, reason, tokens_cut(lost) if lost else "")
+            ledger.truncate(name, reason, tokens_cut(lost) if lost else "", tokens=lost)
         values = column_values(row, columns or {})
         chosen, rejected = (example(name, side, values) for side in cut)
         pairs.append(Pair(name, chosen, rejected, margin, weight))
