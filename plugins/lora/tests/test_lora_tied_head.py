@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from tunesmith import RecipeError
+from tunesmith import RecipeError, TunesmithError
 from tunesmith_lora import LoraSettings
 from tunesmith_lora.adapter import apply
 
@@ -74,6 +74,13 @@ def test_the_merged_head_is_head_plus_update_and_the_embedding_stays(tied, conte
     reloaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     assert reloaded.lm_head.weight is not reloaded.model.embed_tokens.weight
     torch.testing.assert_close(reloaded(IDS).logits, merged(IDS).logits)
+
+
+def test_a_merge_that_changes_another_weight_is_refused(tied, context, monkeypatch):
+    monkeypatch.setattr("tunesmith_transformers.peft.adapted.open_ties", lambda model: None)
+    adapted = trained(apply(tied, LoraSettings(rank=4, target_modules=("lm_head", "q_proj")), context))
+    with pytest.raises(TunesmithError, match="the merged model is not the tuned one"):
+        adapted.merge()
 
 
 def test_one_layer_is_not_adapted_and_trained_in_full(tied, context):

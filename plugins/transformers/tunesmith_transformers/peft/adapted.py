@@ -13,6 +13,7 @@ from typing import Any
 from tunesmith import Adapted, DataError, ModelHandle, RecipeError, TunesmithError
 from tunesmith.adapted import SavedAdapter
 from tunesmith_transformers.peft.layers import is_linear, is_transposed, sides
+from tunesmith_transformers.peft.probe import Probe
 from tunesmith_transformers.peft.ties import open_ties, say_untied
 
 
@@ -89,16 +90,19 @@ class PeftAdapted(Adapted):
     def merge(self) -> Any:
         """The base with the adapter folded into its weights; the adapter is gone from this handle's model.
 
-        A head that shares its weights with the embedding, and is adapted alone, is given weights of its own.
+        A head that shares its weights with the embedding, and is adapted alone, is given weights of its own. Merged, a
+        dense model must answer some made-up tokens as it did before: so do exports, and stages on earlier ones.
 
         Raises:
-            TunesmithError: PEFT cannot merge this method, or not into weights that are quantized this way.
+            TunesmithError: PEFT cannot merge this method, or not into weights that are quantized this way; or what it
+                made is another model.
         """
         if not hasattr(self.model.base_model, "merge_and_unload"):  # virtual tokens stand before the text
             raise TunesmithError(
                 f"{_method(self.config)} cannot be merged: it adds no weights to those of the base",
                 fix="Keep the adapter beside its base, or train lora where one plain model is needed.",
             )
+        probe = Probe(self.handle, self.model)
         open_ties(self.model.get_base_model())
         try:
             with warnings.catch_warnings():
@@ -114,6 +118,7 @@ class PeftAdapted(Adapted):
                 fix="Merge it into the base in full precision: `tunesmith export RUN --use merge`.",
             ) from error
         say_untied(merged)
+        probe.check(merged)
         return merged
 
     def combine(
