@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from tunesmith.blame import failure
 from tunesmith.errors import DiskError, MemoryExhausted, PluginError, TunesmithError, message_of
 from tunesmith.spec import Component
 from tunesmith.store import DISK_ERRORS, errno_of
@@ -62,7 +62,8 @@ def guarded(use: Used) -> Iterator[None]:
 
     Raises:
         MemoryExhausted, DiskError: the machine's limits.
-        PluginError: anything else that is not already a `TunesmithError`, or it changed its own settings.
+        PluginError, MissingError: anything else that is not already a `TunesmithError` (`blame.failure`), or it changed
+            its own settings.
     """
     settings = getattr(use, "settings", None)
     before = repr(settings)
@@ -73,16 +74,9 @@ def guarded(use: Used) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # SystemExit, and what libraries in other languages raise when they panic
-        text = message_of(error)
         if limit := limit_of(error, f"{use.component.kind} {use.component.name!r}"):
             raise limit from error
-        last = traceback.extract_tb(error.__traceback__)[-1:]
-        raise PluginError(
-            f"{use.component.kind} {use.component.name!r} of {use.distribution} {use.version} failed: "
-            f"{type(error).__name__}: {text}",
-            where=f"{last[0].filename}:{last[0].lineno}" if last else None,
-            fix="This is a defect of that plugin; the whole traceback is in error.txt of the run folder.",
-        ) from error
+        raise failure(use.component, use.distribution, use.version, error) from error
     if repr(settings) != before:
         raise PluginError(
             f"{use.component.kind} {use.component.name!r} of {use.distribution} {use.version} changed its settings",
