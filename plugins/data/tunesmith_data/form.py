@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from tunesmith.spec import RecordType
@@ -44,12 +45,12 @@ class Format:
         """Whether a row is recognised as one of these."""
         return self.has_columns(row) and (self.only is None or self.only(row))
 
-    @property
+    @cached_property
     def reads(self) -> dict[str, str]:
         """Every column that is read, and what becomes of it."""
         return {**(extras.READ if self.chat else {}), **extras.WEIGHTS, **self.own}
 
-    @property
+    @cached_property
     def refuses(self) -> dict[str, str]:
         """Every column that is refused when it says anything, and why."""
         known = extras.REFUSED if self.chat else extras.UNREADABLE

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any
 
 from tunesmith.spec import RecordType
@@ -157,9 +158,9 @@ def convert(row: Row, name: str, *, chosen: bool = False) -> tuple[RecordType, d
     own = _recognise_one(row)
     if own is not None and own != name and (not form.has_columns(row) or (not chosen and _judges(own, form))):
         raise Unusable(f"the row is {title_of(own)}, unlike most")
-    for column, why in form.refuses.items():
-        if filled(row.get(column)):
-            raise Unusable(f"the row has {column!r}: {why}; `ignore` can leave it out")
+    for column, value in row.items():
+        if column in form.refuses and filled(value):
+            raise Unusable(f"the row has {column!r}: {form.refuses[column]}; `ignore` can leave it out")
     return form.type, (extras.beside if form.chat else extras.weighted)(row, form.convert(row))
 
 
@@ -175,4 +176,11 @@ def title_of(name: str) -> str:
 
 
 def _recognise_one(row: Row) -> str | None:
-    return next((form.name for form in _ALL if form.fits(row)), None)
+    return next((form.name for form in _with_columns(frozenset(row)) if form.fits(row)), None)
+
+
+@lru_cache(maxsize=256)
+def _with_columns(columns: frozenset[str]) -> tuple[Format, ...]:
+    """The formats whose columns are among these; most rows of a set have the same ones."""
+    row = dict.fromkeys(columns)
+    return tuple(form for form in _ALL if form.has_columns(row))

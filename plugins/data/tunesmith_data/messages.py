@@ -31,6 +31,8 @@ ROLES = {
     **dict.fromkeys(("tool", "function", "observation", "ipython", "tool_response", "function_response"), "tool"),
     **dict.fromkeys(("function_call", "tool_call"), "function_call"),
 }
+#: The roles of messages that need nothing but text, and what their reasons call them.
+PLAIN = {role: f"a message of the {role}" for role in ("system", "user", "assistant")}
 #: The spellings of a message's keys.
 ROLE_KEYS = ("role", "from")
 CONTENT_KEYS = ("content", "value", "text")
@@ -156,9 +158,13 @@ def _message(item: Any, column: str) -> tuple[str, Message]:
     """The role as the file means it, and the message."""
     if not isinstance(item, Mapping):
         raise Unusable(f"a message in {column!r} is {kind(item)}, not an object")
-    for key, why in REFUSED.items():
-        if filled(item.get(key)):
-            raise Unusable(f"a message has {key!r}: {why}; `ignore` can leave it out")
+    if item.keys() == {"role", "content"}:  # as most are
+        name, said = item["role"], item["content"]
+        if isinstance(name, str) and isinstance(said, str) and name in PLAIN:
+            return name, {"role": name, "content": clean(said, PLAIN[name])}
+    for key, value in item.items():
+        if key in REFUSED and filled(value):
+            raise Unusable(f"a message has {key!r}: {REFUSED[key]}; `ignore` can leave it out")
     role = _role(item)
     name = "assistant" if role == "function_call" else role
     message: Message = {"role": name}

@@ -164,7 +164,10 @@ def messages_in(column: str, value: Any) -> Iterator[Mapping[str, Any]]:
         yield value
     elif isinstance(value, (list, tuple)):
         for item in value:
-            yield from messages_in("", item)
+            if isinstance(item, dict):
+                yield item
+            else:
+                yield from messages_in("", item)
 
 
 def _thinks(part: Any) -> bool:

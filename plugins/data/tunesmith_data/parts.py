@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from tunesmith_data.raw import kind
@@ -96,19 +96,23 @@ def placeholder(values: Mapping[str, Any]) -> str | None:
     With the closing tag in the same text they are HTML.
     """
     for text in _texts(values):
+        if "<" not in text:
+            continue
         for match in PLACEHOLDER.finditer(text):
             if f"</{match[1]}>" not in text:
                 return match[0]
     return None
 
 
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            if key in ("messages", "prompt", "completion", "chosen", "rejected", "answers", "content"):
-                yield from _texts(item)
+def _texts(values: Mapping[str, Any]) -> Iterator[str]:
+    """The texts of a canonical conversation: prompts, answers and contents."""
+    for column in ("messages", "prompt", "completion", "chosen", "rejected"):
+        yield from _said(values.get(column))
+    for answer in values.get("answers", ()):
+        yield from _said(answer)
+
+
+def _said(side: Any) -> Iterable[str]:
+    if isinstance(side, list):
+        return [message["content"] for message in side]
+    return (side,) if isinstance(side, str) else ()

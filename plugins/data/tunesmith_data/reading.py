@@ -1,8 +1,10 @@
 """Rows of a format made canonical, with a count of the keys that nothing reads.
 
-reading = Reading(FORMATS["messages"], settings, Names(settings))
-values = reading.row({"messages": [...], "id": 3})
-reading.unused()      # {"id": 1}
+    reading = Reading(FORMATS["messages"], settings, Names(settings))
+    values = reading.row({"messages": [...], "id": 3})
+    reading.unused()      # {"id": 1}
+
+Rows have passed `Names` before.
 """
 
 from __future__ import annotations
@@ -18,6 +20,9 @@ from tunesmith_data.names import OTHER_OBJECTS, Names, messages_in
 from tunesmith_data.parts import PART_KEYS, placeholder
 from tunesmith_data.settings import RowSettings
 from tunesmith_data.values import Unusable, filled, from_json
+
+#: The keys of most messages.
+PLAIN = {"role", "content"}
 
 
 class Reading:
@@ -47,7 +52,8 @@ class Reading:
         converted = convert(separated, self.form.name, chosen=self.settings.format != "auto")[1]
         found = named(converted, self.form.type, self.settings.label_names)
         self._check(found)
-        self._unused.update({key for key, value in self._unread(values) if filled(value)})
+        for key in {key for key, value in self._unread(values) if filled(value)}:
+            self._unused[key] += 1
         return found
 
     def unused(self) -> dict[str, int]:
@@ -80,6 +86,8 @@ class Reading:
 
 
 def _of_message(column: str, message: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    if message.keys() == PLAIN and isinstance(message["content"], str):
+        return
     tool = _of_tool(message)
     yield from _others(f"{column}[].", message, messages.READ if tool else messages.READ.keys() - {"name"})
     for key in messages.CONTENT_KEYS:

@@ -31,13 +31,17 @@ def turned(value: Any) -> Any:
     """
     if isinstance(value, Mapping) and _answered(value):
         value = [value]
-    if not isinstance(value, (list, tuple)) or not any(pair(item) or _answered(item) for item in value):
+    if not isinstance(value, (list, tuple)) or not any(_asks(item) for item in value):
         return value
     return [message for item in value for message in _messages(item)]
 
 
+def _asks(item: Any) -> bool:
+    return _answered(item) if isinstance(item, dict) else pair(item) or _answered(item)
+
+
 def _answered(item: Any) -> bool:
-    return isinstance(item, Mapping) and (_keys(item) is not None) and "role" not in item and "from" not in item
+    return isinstance(item, Mapping) and "role" not in item and "from" not in item and _keys(item) is not None
 
 
 def _keys(item: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -17,6 +17,7 @@ from tunesmith_data.values import Unusable
 FLAGS = ("weight", "loss_weight", "loss", "train", "train_on_turn", "trainable", "loss_mask")
 #: Keys of a message that say the opposite: true hides it from training.
 MASKS = ("mask", "masked")
+SAYS = frozenset((*FLAGS, *MASKS))
 #: Columns that say how much a row counts.
 ROW = ("weight", "loss_weight")
 #: Weights that float32 can add up.
@@ -29,6 +30,8 @@ def of_message(message: Mapping[str, Any], role: str) -> float:
     Raises:
         Unusable: it is no weight, two of its keys differ, or it asks to train on what is never trained.
     """
+    if SAYS.isdisjoint(message):
+        return 1.0
     found: dict[str, float] = {}
     for name in FLAGS:
         if message.get(name) is not None:
