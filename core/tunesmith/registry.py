@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +34,8 @@ from tunesmith.discovery import (
 from tunesmith.discovery import set_disabled as set_disabled
 from tunesmith.errors import MissingError, RecipeError, Stopped, TunesmithError, message_of, nearest
 from tunesmith.hooks import API_LEVEL, RECORD_HOOKS, check_hooks, new_manager
+from tunesmith.isolation import isolated
+from tunesmith.secrets import redact
 from tunesmith.spec import KINDS, Component
 
 C = TypeVar("C", bound=Component)
@@ -126,7 +130,8 @@ class Registry:
         self.plugins.append(plugin)
         registered = None
         try:
-            module = load()
+            with isolated(partial(_printed, plugin)):
+                module = load()
             level = getattr(module, "tunesmith_api_level", API_LEVEL)
             if level > API_LEVEL:
                 raise TunesmithError(f"needs API level {level}, but this core offers {API_LEVEL}: update tunesmith")
@@ -134,7 +139,8 @@ class Registry:
             registered = f"{plugin.distribution}/{plugin.name}"
             self.manager.register(module, name=registered)
             self.manager.check_pending()
-            entries = list(_records(module, plugin))
+            with isolated(partial(_printed, plugin)):
+                entries = list(_records(module, plugin))
             _check_names(entries)
             self._entries.extend(entries)
             self._modules.append((plugin, module))
@@ -253,6 +259,11 @@ class Registry:
 def _own(value: Any) -> Any:
     """A copy that an observer may change without changing the run; an error stays what it is."""
     return value if isinstance(value, BaseException) else copy.deepcopy(value)
+
+
+def _printed(plugin: Plugin, text: str) -> None:
+    """Say on stderr what a plugin printed to stdout, which is for what a command was asked for."""
+    print(f"plugin {plugin.distribution} printed when it was imported: {redact(text)!r}", file=sys.stderr)
 
 
 def _order(plugin: Plugin) -> tuple[str, str]:
