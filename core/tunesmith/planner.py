@@ -19,6 +19,7 @@ from tunesmith.locate import KeyPath
 from tunesmith.order import in_order
 from tunesmith.own_models import known_roles, take_models
 from tunesmith.plan import SINGLE, Plan, RolePlan, StagePlan, Use
+from tunesmith.possible import check_path, check_run
 from tunesmith.recipe import STAGE_KEYS, Recipe, RunSettings, check_settings, dotted
 from tunesmith.registry import Entry, Registry
 from tunesmith.sources import take_sources, take_steps
@@ -47,6 +48,7 @@ class Planner:
     def plan(self) -> Plan:
         tree = self.recipe.tree
         run = check_settings(RunSettings, self.table(tree, "run", ()), self.recipe, ("run",))
+        check_run(run.name, run.device, self.recipe.where)
         self.seed, self.device, self.verdict = run.seed, run.device, run.verdict
         self.repetition = run.repetition
         if "stages" in tree:
@@ -221,6 +223,8 @@ class Planner:
         return RolePlan(role, adapter=adapter, stage=stage, carry=carry)
 
     def _model(self, settings: dict[str, Any], place: KeyPath) -> Use:
+        if isinstance(settings.get("source"), str):
+            check_path(settings["source"], self.recipe.where(*place, "source"), f"{dotted(place)}.source")
         if "use" in settings:
             return self.use("model", settings, place)
         source = settings.get("source")

@@ -14,6 +14,7 @@ from annotated_types import Ge, Interval, MinLen
 from tunesmith.errors import RecipeError
 from tunesmith.guard import guarded, wrong_type
 from tunesmith.locate import KeyPath, key_lines, line_of
+from tunesmith.possible import check_paths, check_values
 from tunesmith.spec import Settings
 from tunesmith.words import advice
 
@@ -43,7 +44,7 @@ class RunSettings(Settings):
     """Which of several repetitions this is: another order, initialisation and draw of few rows, on the same split."""
     device: str = "auto"
     """cpu, cuda, cuda:N or mps; auto takes the first GPU, else the CPU."""
-    threads: Annotated[int, Ge(0)] = 0
+    threads: Annotated[int, Interval(ge=0, le=4096)] = 0
     """Threads of torch on the CPU; 0 leaves torch's own choice. Results repeat bit by bit only at an equal count."""
     max_lost_rows: Annotated[float, Interval(ge=0, le=1)] = 0.05
     """Largest share of rows that may be dropped before the run is refused."""
@@ -210,11 +211,12 @@ def check_settings(kind: type[S], table: Mapping[str, Any], recipe: Recipe, path
                 where=recipe.where(*path, key),
                 fix=advice(key, names, path, takes),
             )
-    from pydantic import ValidationError
+    from pydantic import TypeAdapter, ValidationError
 
+    check_values(table, recipe.where, path)
     try:
         # JSON mode is strict about types ("4" is not 4) and still reads a list as a tuple, a string as a path
-        return _adapter(kind).validate_json(json.dumps(dict(table), default=str), strict=True)
+        settings = TypeAdapter(kind).validate_json(json.dumps(dict(table), default=str), strict=True)
     except ValidationError as error:
         first, *others = _problems(error.errors(include_url=False), table)
         raise RecipeError(
@@ -225,17 +227,13 @@ def check_settings(kind: type[S], table: Mapping[str, Any], recipe: Recipe, path
             if path[:1] in (("run",), ("compare",))
             else "`tunesmith plugins show NAME` lists the settings with their meaning.",
         ) from error
+    check_paths(settings, recipe.where, path)
+    return settings
 
 
 def plain(settings: Settings) -> dict[str, Any]:
     """Settings as JSON-ready data."""
     return json.loads(json.dumps(asdict(settings), default=str))
-
-
-def _adapter(kind: type[Settings]) -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(kind)
 
 
 def _problems(found: Sequence[Any], table: Mapping[str, Any]) -> list[Any]:
