@@ -10,6 +10,7 @@ from typing import Any
 
 from tunesmith import MissingError, RecipeError
 from tunesmith.static import dataclass_fields
+from tunesmith.words import words
 from tunesmith_transformers.loading.device_facts import expected_device
 from tunesmith_transformers.training.packages import REPORTERS, lacking
 
@@ -224,7 +225,9 @@ def check(settings: Any, device: str) -> None:
 def _instead(name: str, settings: Any) -> str | None:
     """What to do instead of an argument; None for one that belongs to a library unknown here."""
     if own := OURS.get(name):
-        return f"Set {own} in [trainer]." if hasattr(settings, own) else NOTHING_LIKE_IT
+        setting, note = words().get(name, ("", ""))
+        what = f" ({note})" if note and setting == f"trainer.{own}" else ""
+        return f"Set {own} in [trainer]{what}." if hasattr(settings, own) else NOTHING_LIKE_IT
     if name in ELSEWHERE:
         return ELSEWHERE[name]
     if any(name in (dataclass_fields(kind) or ()) for kind in CLASSES):
