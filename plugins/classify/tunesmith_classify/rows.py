@@ -30,6 +30,12 @@ def encode(data: Dataset, handles: Handles, settings: TagSettings, context: Cont
     limit = longest(settings, handle.max_length)
     examples = encode_kept(data.train, data.type, handle, labels.index, settings, limit, context)
     context.check_rows()
+    if not examples:  # held-out rows alone are left
+        raise DataError(
+            "no row is left after tokenization",
+            details=context.ledger.examples(),
+            fix="Mend the rows, or raise max_length in [trainer].",
+        )
     context.facts["tokens"] = facts(examples)
     context.ledger.trained = len(examples)
     context.reporter.say(f"{len(examples)} rows, {context.facts['tokens']['tokens']} tokens, {len(labels)} labels")

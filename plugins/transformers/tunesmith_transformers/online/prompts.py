@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tunesmith import Context, Dataset, ModelHandle, Records
+from tunesmith import Context, DataError, Dataset, ModelHandle, Records
 from tunesmith_transformers.tokens.batching import EpochSampler
 from tunesmith_transformers.tokens.encoding import column_values, encode_row, prompt_ids
 from tunesmith_transformers.tokens.example import WEIGHTLESS, Unusable, weight_of
+
+LEFT = "Mend the rows, or raise max_length or lower max_new_tokens in [trainer]."
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def encode_prompts(
     for name, reason in left_out.items():
         context.ledger.drop(name, reason, expected=reason == WEIGHTLESS)
     context.check_rows()
+    if not prompts:  # held-out rows alone are left
+        raise DataError("no row is left after tokenization", details=context.ledger.examples(), fix=LEFT)
     context.ledger.trained = len(prompts)
     return prompts
 
