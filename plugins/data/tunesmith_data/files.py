@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from tunesmith import DataError
+from tunesmith.files.ordinary import check_ordinary
 
 UTF8_BOM = b"\xef\xbb\xbf"
 GZIP = b"\x1f\x8b"
 PARQUET = b"PAR1"
 LONGEST = 256 << 20  # bytes of one line
 HARMLESS = 256 << 20  # bytes that any packed file may unpack to
+BLANK = 1_000_000  # lines without anything, one after another, that a file of rows may have
 RATIO = 200  # beyond that, how many times its own size: text that people write stays far below
 
 #: First bytes of files that are something else than text, and what to say of them.
@@ -38,6 +40,7 @@ def examine(path: Path, setting: str) -> None:
     """
     if path.is_dir():
         raise DataError("this is a folder, not a file", where=str(path), fix=f"Name one file in `{setting}`.")
+    check_ordinary(path)
     try:
         head = start(path)
     except FileNotFoundError as error:
@@ -135,13 +138,20 @@ def lines(path: Path) -> Iterator[bytes]:
     Raises:
         DataError: the file cannot be read to its end.
     """
-    number = 0
+    number = blank = 0
     try:
         with opened(path) as handle:
             grows = Growth(path)
             while line := handle.readline(LONGEST):
                 number += 1
                 grows.by(len(line))
+                blank = 0 if line.strip() else blank + 1
+                if blank > BLANK:
+                    raise DataError(
+                        f"more than {BLANK:,} lines in a row are blank",
+                        where=f"{path}:{number - BLANK}",
+                        fix="Give a file whose lines hold rows.",
+                    )
                 if len(line) == LONGEST and not line.endswith(b"\n"):
                     raise DataError(
                         f"line {number} is longer than {LONGEST >> 20} MiB",

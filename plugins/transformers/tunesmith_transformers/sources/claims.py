@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from tunesmith import DataError, MissingError, RecipeError
+from tunesmith.files.ordinary import check_ordinary, check_ordinary_files
 from tunesmith_transformers.loading.quantized import need
 from tunesmith_transformers.loading.sandbox import left_out
 from tunesmith_transformers.training.settings import ModelSettings, WheelSettings
@@ -62,6 +63,7 @@ def check_file(settings: ModelSettings, folder: Path) -> list[str]:
     path = place(settings.source, folder)
     check_template(settings, folder)
     check_attention(settings)
+    check_ordinary(path)
     if not path.is_file():
         raise DataError(f"there is no file {path}", fix="Mend `source` in [model].")
     with path.open("rb") as file:
@@ -84,6 +86,7 @@ def check_directory(settings: ModelSettings, folder: Path) -> list[str]:
     path = place(settings.source, folder)
     if not path.is_dir():
         raise DataError(f"there is no model folder {path}", fix="Mend `source` in [model].")
+    check_ordinary_files(path)
     try:
         config = json.loads((path / "config.json").read_text(encoding="utf-8"))
         if not isinstance(config, dict):
