@@ -22,7 +22,7 @@ from pathlib import Path
 from tunesmith import speed as machine
 from tunesmith.children import follow_parent
 from tunesmith.context import Context, SilentReporter
-from tunesmith.errors import MissingError, TunesmithError, UsageError
+from tunesmith.errors import TunesmithError, UsageError
 from tunesmith.estimate import Lengths, Sizes, Speed
 from tunesmith.estimating import asked, keep_lengths, quantizer_of
 from tunesmith.guard import guarded, seed_everything
@@ -37,7 +37,7 @@ from tunesmith.spec import Quantizer, Settings
 from tunesmith.stage import load_data
 from tunesmith.staging import scratch
 from tunesmith.store import write_file, write_json
-from tunesmith.tokenized import show
+from tunesmith.tokenized import lengths_of
 
 STEPS = 3  # on the longest batch: the optimizer's state is there from the second on
 SPREAD = 6  # on rows spread over the data, at least
@@ -161,7 +161,7 @@ def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> R
         speed = replace(speed, process=0 if speed.overlaps else process)
         machine.keep(context.cache, sizes, plan.run.device, plan.run.threads, speed, quantizer_of(stage.main_role))
     data = load_data(stage, context)
-    lengths = _lengths(plan, stage, data, context)
+    lengths, places = lengths_of(plan, stage, data, context)
     lengths = replace(lengths, held=max(0, _settled() - process))
     keep_lengths(stage, context, lengths)
     forget_peak()
@@ -178,7 +178,7 @@ def perform(plan: Plan, stage: StagePlan, registry: Registry, folder: Path) -> R
         torch.cuda.reset_peak_memory_stats(device)
     forget_peak()
     a_step = stage.trainer.settings.batch_size * getattr(stage.trainer.settings, "gradient_accumulation_steps", 1)  # type: ignore[attr-defined]
-    longest, spread = picked_rows(lengths.tokens, a_step)
+    longest, spread = ([places[example] for example in found] for found in picked_rows(lengths.tokens, a_step))
     seconds = _train(stage, roles, data, longest * STEPS, STEPS, context)
     memory = peak_memory(device)
     gc.collect()
@@ -248,22 +248,6 @@ def _train(
     finally:
         roles.main.begin = begin  # type: ignore[method-assign]
     return [after - before for before, after in zip(clock.marks, clock.marks[1:], strict=False)]
-
-
-def _lengths(plan: Plan, stage: StagePlan, data: Dataset, context: Context) -> Lengths:
-    """Tokens of every row as training sees them; a quarter of its letters where the trainer cannot tell."""
-    try:
-        shown, _ = show(plan, stage, data, data.train, context)
-    except MissingError:
-        shown = {}
-    if len(shown) == len(data.train):
-        rows = [shown[name] for name in data.train.ids]
-        return Lengths(
-            tokens=[sum(len(part.tokens) for part in row) for row in rows],
-            supervised=[sum(part.supervised for part in row) for row in rows],
-        )
-    letters = [sum(len(str(value)) for value in row.values()) // 4 + 1 for row in data.train.rows]
-    return Lengths(tokens=letters, supervised=letters)
 
 
 def _sizes(stage: StagePlan, context: Context) -> Sizes | None:

@@ -30,12 +30,15 @@ class Shown:
         tokens: in order.
         title: which of the row's sequences it is, such as "chosen"; empty for the only one.
         label: what a classifier shall call the whole sequence.
+        part: which of several examples of its row it is of, from 1; 0 where the row is one example. Sequences that are
+            trained together, as the two sides of a pair, are of one part.
     """
 
     row: str
     tokens: Sequence[Token]
     title: str = ""
     label: str = ""
+    part: int = 0
 
     @property
     def supervised(self) -> int:

@@ -138,3 +138,20 @@ def test_a_run_of_conversations_adds_up(house: Any) -> None:
     counts = run.results["main"].ledger
     assert counts["trained"] + counts["held_out"] + counts["dropped"] == counts["rows_in"]
     assert json.loads((run.folder / "state.json").read_text())["status"] == "done"
+
+
+def test_an_estimate_counts_examples_and_knows_their_rows(house: Any) -> None:
+    from tunesmith.plan import make_plan
+    from tunesmith.recipe import read
+    from tunesmith.stage import load_data
+    from tunesmith.tokenized import lengths_of
+
+    house.rows([{"text": "abcdefghij" * 5}, {"text": "xyz"}])
+    sets = ("trainer.max_length=16", "data.validation=0", "evaluate=[]")
+    plan = make_plan(read(house.folder / "recipe.toml", sets), house.make_registry())
+    (stage,) = plan.stages
+    context = Context(device="cpu", folder=house.folder, cache=house.folder / "cache")
+    lengths, places = lengths_of(plan, stage, load_data(stage, context), context)
+    assert lengths.tokens == [16, 16, 16, 6, 4]
+    assert lengths.supervised == [15, 15, 15, 5, 3]
+    assert places == [0, 0, 0, 0, 1]

@@ -22,7 +22,8 @@ def shown(encoded: Encoded, tokenizer: Any, title: str = "") -> Shown:
     """
     pairs = zip(texts(encoded.ids, tokenizer), encoded.loss_weights, strict=True)
     part = f"example {encoded.part}" if encoded.part else ""
-    return Shown(encoded.row, [Token(text, weight) for text, weight in pairs], ", ".join(filter(None, (title, part))))
+    tokens = [Token(text, weight) for text, weight in pairs]
+    return Shown(encoded.row, tokens, ", ".join(filter(None, (title, part))), part=encoded.part)
 
 
 def shown_pair(pair: Pair, tokenizer: Any) -> list[Shown]:
