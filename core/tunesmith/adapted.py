@@ -56,6 +56,8 @@ class ModelHandle:
         labels: what a head for labels tells apart, in the order of its outputs; None for other heads.
         drawn: tensors or modules that the source lacks, such as a new head: they are random until something trains
             them.
+        added: ids of the tokens that the recipe adds to the vocabulary; nothing has trained them. An adapter whose
+            record says `trains_added` trains their rows of embedding and head, besides what it trains anyway.
     """
 
     model: Any
@@ -71,6 +73,7 @@ class ModelHandle:
     labels: Labels | None = None
     drawn: tuple[str, ...] = ()
     files: Mapping[str, str] = field(default_factory=dict)
+    added: tuple[int, ...] = ()
 
     def must_be_dense(self, what: str, names: Collection[str] | None = None) -> None:
         """Refuse what cannot be done to quantized weights.

@@ -144,7 +144,7 @@ def load_base(line: Line, registry: Registry, context: Context, *, dense: bool =
             )
         merging = earlier.adapter
         with guarded(merging) if merging else nullcontext():
-            handle = _headed(replace(parent.handle, model=parent.merge(), drawn=()), line, context)
+            handle = _headed(replace(parent.handle, model=parent.merge(), drawn=(), added=()), line, context)
     else:
         assert line.model is not None
         quantization = Quantization(name="")

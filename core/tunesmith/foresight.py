@@ -76,6 +76,23 @@ def check_dense(model: Use, quantizer: Use | None, folder: Path, where: str) -> 
         )
 
 
+def check_added(model: Use, adapter: Use | None, where: str) -> None:
+    """Refuse an adapter that would leave tokens as they begin which the recipe adds to the vocabulary.
+
+    Raises:
+        RecipeError: it does not train them.
+    """
+    added = getattr(model.settings, "add_tokens", ())
+    if adapter is None or not added or getattr(adapter.component, "trains_added", False):
+        return
+    raise RecipeError(
+        f"adapter {adapter.component.name!r} does not train the tokens that add_tokens adds to the vocabulary: they "
+        "would stay as they begin, and none could be told from another",
+        where=where,
+        fix='Choose an adapter that trains them ("lora", "full"), or leave add_tokens out.',
+    )
+
+
 def check_carry(role: Role, stage: str, made: str, carry: Any, adapter: Use | None, where: str) -> None:
     """Refuse a way to go on from an earlier stage that the role cannot take.
 

@@ -13,7 +13,7 @@ from tunesmith.context import Context
 from tunesmith.errors import MissingError, RecipeError, nearest
 from tunesmith.fingerprints import deciding_files, fingerprint
 from tunesmith.fitting import Config, adapted, check_checkpointing, check_trainer, config_of
-from tunesmith.foresight import check_arguments, check_carry, check_dense, check_taken, notes_of
+from tunesmith.foresight import check_added, check_arguments, check_carry, check_dense, check_taken, notes_of
 from tunesmith.guard import guarded
 from tunesmith.locate import KeyPath
 from tunesmith.order import in_order
@@ -161,6 +161,7 @@ class Planner:
                 fix='Add [adapter] with use = "lora", or use = "full" to train everything.',
             )
         model = self._model(settings, place)
+        check_added(model, adapter, self.recipe.where(*place))
         holder = place if "quantizer" in value else path
         check_dense(model, quantizer, self.recipe.folder, self.recipe.where(*holder, "quantizer"))
         self._fit(role, config_of(model, self._context()), adapter, place if "adapter" in value else path)

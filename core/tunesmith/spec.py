@@ -229,6 +229,8 @@ class Adapter(Component):
     model's own configuration, None where it is not known, and the head of its role: raises a `TunesmithError` where the
     adapter does not fit, and returns the configuration as it leaves it (other positions, ...), or None where that is as
     it was. Must not import torch."""
+    trains_added: bool = False
+    """Whether it trains the tokens that `[model] add_tokens` adds to a vocabulary (`ModelHandle.added`)."""
     formula: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `formula(model, settings) -> int` with the
     unadapted model: how many parameters the method's own definition says it trains."""

@@ -59,6 +59,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=FullSettings,
         requires=needs,
         formula="tunesmith_full.adapters:full_parameters",
+        trains_added=True,
         check="tunesmith_full.check:full",
         estimate="tunesmith_full.estimate:full",
     )

@@ -68,6 +68,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         settings=LoraSettings,
         requires=("torch", "peft", "tunesmith_transformers"),
         formula="tunesmith_lora.adapter:parameters",
+        trains_added=True,
         check="tunesmith_lora.check:told",
         fits="tunesmith_lora.check:fits",
         estimate="tunesmith_lora.estimate:trained",

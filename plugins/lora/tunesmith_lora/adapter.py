@@ -63,6 +63,7 @@ def apply(handle: ModelHandle, settings: LoraSettings, context: Context) -> Lora
             rank_pattern={name: rank for name, rank in ranks.items() if rank != settings.rank},
             alpha_pattern={name: alpha for name, alpha in alphas.items() if alpha != settings.alpha},
             modules_to_save=sorted(whole) or None,
+            trainable_token_indices=added_rows(handle, {**layers, **whole}) or None,
             ensure_weight_tying=kept,
             init_lora_weights=True if shapes_only else _init(settings),
             use_rslora=settings.use_rslora,
@@ -145,6 +146,27 @@ def modules_to_save(model: Any, names: tuple[str, ...]) -> dict[str, Any]:
             )
         found.update(matching)
     return found
+
+
+def added_rows(handle: ModelHandle, taken: Mapping[str, Any]) -> dict[str, list[int]]:
+    """The rows of embedding and head that are trained since the recipe adds their tokens, by the module's full name.
+
+    A head that shares the embedding's weights follows it.
+
+    Args:
+        taken: the modules that are adapted or trained in full anyway, by full name.
+    """
+    if not handle.added:
+        return {}
+    model = handle.model
+    pair = tied(model)
+    if any(module in pair for module in taken.values()):
+        pair = ()
+    parts = {model.get_input_embeddings()}
+    if handle.head == "causal-lm" and not pair:
+        parts.add(model.get_output_embeddings())
+    names = {name for name, module in model.named_modules() if module in parts} - set(taken)
+    return {name: list(handle.added) for name in sorted(names)}
 
 
 def _check_magnitudes(layers: Mapping[str, Any], pair: tuple[Any, ...]) -> None:

@@ -35,6 +35,8 @@ def hub(settings: ModelSettings, context: Context, head: str) -> Sizes | None:
 def _sizes(config: dict[str, Any] | None, settings: ModelSettings, context: Context, head: str) -> Sizes | None:
     if not config:
         return None
+    if settings.add_tokens and isinstance(config.get("vocab_size"), int):
+        config = {**config, "vocab_size": config["vocab_size"] + len(settings.add_tokens)}
     try:
         return sizes_of(config, head, bytes_of(settings.dtype, context.device))
     except (KeyError, TypeError, ValueError, ArithmeticError):  # lacking or odd values: loading says what is wrong

@@ -14,6 +14,7 @@ from tunesmith import Context, DataError, ModelHandle
 from tunesmith.guard import out_of_memory
 from tunesmith.labels import LABEL_HEADS, Labels
 from tunesmith.store import sha256_file
+from tunesmith_transformers.loading import added_tokens, named_templates
 from tunesmith_transformers.loading.chat_template import shield
 from tunesmith_transformers.loading.pooled import chosen_pooling
 from tunesmith_transformers.loading.quantized import check_trainable, keep_layout, leave_file
@@ -120,7 +121,9 @@ def load(
         notes.extend(balance.weigh(model, settings.router_aux_loss_coef))
     notes.extend(frozen_experts(model))
     model.config.use_cache = True
+    added_tokens.resize(model, tokenizer, folder)
     _check_vocabulary(tokenizer, model, folder)
+    named_templates.stop_there(model, tokenizer, settings.chat_template)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     stop_at(model, end_ids(tokenizer))
     digest = hashlib.sha256()
@@ -132,6 +135,7 @@ def load(
         source=settings.source,
         digest=digest.hexdigest(),
         files=other_files_of(folder, sha256_file),
+        added=added_tokens.new_ids(tokenizer),
         head=head,
         max_length=longest(model.config, tokenizer, head),
         quantized=quantized,
@@ -200,8 +204,12 @@ def load_tokenizer(
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
         notes.append(f"the tokenizer has no pad token: padding with {tokenizer.eos_token!r}, masked by position")
-    if settings.chat_template:
-        tokenizer.chat_template = place(str(settings.chat_template), context.folder).read_text(encoding="utf-8")
+    template = settings.chat_template
+    text = named_templates.text_of(template, place(str(template), context.folder)) if template else None
+    tokenizer.chat_template = text or tokenizer.chat_template
+    notes += added_tokens.extend(tokenizer, settings.add_tokens) if settings.add_tokens else []
+    if template:
+        named_templates.use(tokenizer, template, str(text), folder)
     tokenizer.padding_side = "right"
     note_ends(tokenizer, (token for token in published_ends(folder) if token < len(tokenizer)))
     shield(tokenizer)

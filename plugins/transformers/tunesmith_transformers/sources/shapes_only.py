@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tunesmith import Context, DataError, ModelHandle
+from tunesmith_transformers.loading.added_tokens import new_ids, rows_needed
 from tunesmith_transformers.loading.model import choose_device, choose_dtype, load_tokenizer, longest, needs_code, quiet
 from tunesmith_transformers.loading.pooled import chosen_pooling
 from tunesmith_transformers.loading.sandbox import left_out, own_code, screened
@@ -56,6 +57,8 @@ def _built(folder: Path, settings: ModelSettings, context: Context, head: str, c
         with screened(folder, code=code) as shown, torch.device("meta"):
             found = transformers.AutoConfig.from_pretrained(shown, trust_remote_code=bool(code))
             config = head_config(found, head, context.labels, pooling)
+            text = config.get_text_config()
+            text.vocab_size = max(text.vocab_size, rows_needed(tokenizer) if settings.add_tokens else 0)
             kind = class_of(head, config, pooling)
             if pooling:
                 model = kind(config).to(dtype)
@@ -78,4 +81,5 @@ def _built(folder: Path, settings: ModelSettings, context: Context, head: str, c
         head=head,
         max_length=longest(model.config, tokenizer, head),
         notes=tuple(notes),
+        added=new_ids(tokenizer),
     )

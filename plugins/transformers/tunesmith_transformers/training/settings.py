@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from tunesmith import Ge, Gt, Settings
+from tunesmith import Ge, Gt, MinLen, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +20,11 @@ class ModelSettings(Settings):
     attention: str | None = None
     """Attention implementation (sdpa, eager, flash_attention_2, ...); None leaves Transformers' choice."""
     chat_template: Path | None = None
-    """A Jinja file that replaces the tokenizer's chat template."""
+    """What replaces the tokenizer's chat template: a Jinja file, or the name of a format that models are published with
+    (chatml, gemma, llama3, mistral, mistral-7b, phi, phi4, qwen, qwen3, zephyr)."""
+    add_tokens: tuple[Annotated[str, MinLen(1)], ...] = ()
+    """Tokens that the vocabulary shall have, such as "<|im_start|>". New ones begin as the mean of all others and are
+    trained along; those that the chat template writes are special tokens."""
     pooling: Literal["auto", "native", "cls", "mean", "last"] = "auto"
     """What sums up a text under a head for labels: its first token, the mean of all, or its last; native is the way of
     Transformers' own class, and auto takes what a sentence transformer was trained with, else native."""
