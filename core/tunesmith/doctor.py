@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,6 +18,7 @@ from tunesmith.folder import MANIFEST, STATE, RunFolder, environment
 from tunesmith.places import cache_folder, config_folder
 from tunesmith.registry import Registry, disabled_plugins
 from tunesmith.stage import stage_folder
+from tunesmith.staging import left_in, left_in_scratch, remove
 from tunesmith.store import STAGING, checkpoints, damage
 
 
@@ -36,6 +38,7 @@ def machine(registry: Registry) -> dict[str, Any]:
             for plugin in registry.plugins
         ],
         "disabled": disabled_plugins(),
+        "leftovers": [str(path) for path in leftovers(Path())],
         "problems": [
             {"plugin": problem.plugin.name, "distribution": problem.plugin.distribution, "reason": problem.reason}
             for problem in registry.problems
@@ -47,6 +50,22 @@ def machine(registry: Registry) -> dict[str, Any]:
             if e.missing()
         ],
     }
+
+
+def leftovers(here: Path) -> list[Path]:
+    """What killed commands left half-made: in the cache, among the temporary files, and in `here`."""
+    cache = cache_folder()
+    places = [cache, *(path for path in sorted(cache.glob("*")) if path.is_dir()), config_folder(), here]
+    found = [path for place in places if place.is_dir() for path in left_in(place)]
+    return [*found, *left_in_scratch()]
+
+
+def clean(paths: Iterable[Path]) -> list[Path]:
+    """Remove what was left half-made, or put back what a kill caught between two renames; those that stayed."""
+    listed = list(paths)
+    for path in listed:
+        remove(path)
+    return [path for path in listed if os.path.lexists(path)]
 
 
 def usable_cpus() -> int:

@@ -138,7 +138,9 @@ def sweep(folder: Path, name: str = "*") -> list[Path]:
 
 def left_in(folder: Path, name: str = "*") -> list[Path]:
     """What killed processes left half-made in a folder."""
-    patterns = [f"{STAGING}*"] if name == "*" else [f"{start}{glob.escape(name)}-*" for start in (STAGING, OLD)]
+    patterns = (
+        [f"{STAGING}*", f"{LOCK}*"] if name == "*" else [f"{start}{glob.escape(name)}-*" for start in (STAGING, OLD)]
+    )
     found = {path for pattern in patterns for path in folder.glob(pattern)}
     return sorted(path for path in found if is_left(path))
 
@@ -151,7 +153,12 @@ def remove(path: Path) -> None:
             with suppress(OSError):  # another process was faster
                 os.rename(path, target)
             return
-    if path.is_dir() and not path.is_symlink():
+    if path.name.startswith(LOCK):
+        held = _held(path)
+        if held is not None:
+            path.unlink(missing_ok=True)
+            os.close(held)
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:
         with suppress(OSError):
@@ -160,7 +167,7 @@ def remove(path: Path) -> None:
 
 def is_left(path: Path) -> bool:
     """Whether no process makes this any more."""
-    if path.is_symlink() or not path.is_dir() or path.name.startswith(OLD):
+    if (not path.name.startswith(LOCK) and not path.is_dir()) or path.is_symlink() or path.name.startswith(OLD):
         return not _alive(path)
     try:
         held = _held(path)

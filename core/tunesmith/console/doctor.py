@@ -10,14 +10,15 @@ from rich.table import Table
 from rich.text import Text
 
 from tunesmith.console.opened import AsJson
-from tunesmith.console.out import data_console, next_steps, print_json, safe, size
-from tunesmith.errors import DataError, MissingError
+from tunesmith.console.out import data_console, next_steps, note, print_json, safe, size
+from tunesmith.errors import DataError, LockedError, MissingError
 
 
 def doctor(
     ctx: typer.Context,
     run: Annotated[Path | None, typer.Argument(metavar="RUN", help="A run's folder, to verify its files.")] = None,
     as_json: AsJson = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Remove what killed commands left half-made.")] = False,
 ) -> None:
     """Look over this machine and the plugins; with RUN, verify its checkpoints and artifacts.
 
@@ -27,10 +28,16 @@ def doctor(
 
     if run is not None:
         found = examine(run)
+        if clean:
+            if found["status"] == "running":
+                raise LockedError(f"run {run.name} is under way", where=str(run), fix="Wait for it to end.")
+            _clean(found)
         print_json(found) if as_json else _draw_run(found)
         _end_run(found, run)
         return
     found = machine(ctx.obj.registry())
+    if clean:
+        _clean(found)
     print_json(found) if as_json else _draw_machine(found)
     if found["problems"]:
         names = [problem["plugin"] for problem in found["problems"]]
@@ -39,6 +46,16 @@ def doctor(
             fix=f"Mend or reinstall, or switch off: tunesmith plugins disable {names[0]}",
         )
     next_steps("tunesmith plugins list", "tunesmith init")
+
+
+def _clean(found: dict[str, Any]) -> None:
+    """Remove the leftovers; those that could not be removed stay in the report."""
+    from tunesmith.doctor import clean
+
+    left = [str(path) for path in clean(map(Path, found["leftovers"]))]
+    for path in found["leftovers"]:
+        note(f"removed: {path}" if path not in left else f"cannot be removed: {path}")
+    found["leftovers"] = left
 
 
 def _end_run(found: dict[str, Any], run: Path) -> None:
@@ -71,7 +88,7 @@ def _draw_run(found: dict[str, Any]) -> None:
         artifact = "whole" if kept["artifact"] else "none that can be used"
         console.print(safe(f"{label}newest whole checkpoint: {newest}; artifact: {artifact}"))
     for path in found["leftovers"]:
-        console.print(safe(f"left by a kill, removed at the next start: {path}", "dim"))
+        console.print(safe(f"left by a kill, removed at the next start or by --clean: {path}", "dim"))
 
 
 def _draw_machine(found: dict[str, Any]) -> None:
@@ -102,5 +119,7 @@ def _draw_machine(found: dict[str, Any]) -> None:
     console.print(grid)
     for item in found["missing"]:
         console.print(safe(f"{item['kind']} {item['name']} needs {', '.join(item['needs'])}", "yellow"))
+    for path in found["leftovers"]:
+        console.print(safe(f"left by a kill, removed by --clean: {path}", "yellow"))
     for problem in found["problems"]:
         console.print(Text.assemble(safe(f"{problem['plugin']} is broken: ", "bold red"), safe(problem["reason"])))
