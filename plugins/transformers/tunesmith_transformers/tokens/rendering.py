@@ -142,7 +142,7 @@ def _template(tokenizer: Any) -> str:
     if not template:
         raise DataError(
             "the rows are conversations, but the tokenizer has no chat template",
-            fix="Set chat_template = FILE in [model], or give plain prompt and completion texts.",
+            fix='Set chat_template = FILE, or a name such as "chatml", in [model], or give plain texts.',
         )
     return str(template)
 
