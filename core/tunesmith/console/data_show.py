@@ -72,11 +72,13 @@ def show(
         context = context_of(plan, talk).with_(trusted_code=registry.trusted_code, max_lost_rows=1.0)
         data = read_data(chosen, context, way if row else None)
         lost = [entry for entry in context.ledger.of("dropped") if entry.row == row]
-        if (way.source is not None or lost) and row not in data.train.ids and row not in data.validation.ids:
-            _show_lost(way, context.ledger, as_json)
-            return
-        records = _pick(data, part, row, context.ledger)
-        found = Masked(*masked(plan, chosen, data, records, context)) if mask else None
+        gone = (way.source is not None or bool(lost)) and row not in {*data.train.ids, *data.validation.ids}
+        if not gone:
+            records = _pick(data, part, row, context.ledger)
+            found = Masked(*masked(plan, chosen, data, records, context)) if mask else None
+    if gone:
+        _show_lost(way, context.ledger, as_json)
+        return
     if as_json:
         print_json(_plain(records, found, way))
         return
