@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import math
+import warnings
 
 import pytest
 from rich.console import Console
@@ -225,3 +226,11 @@ def test_every_command_is_in_the_help_and_can_be_imported() -> None:
         assert line.endswith(".")
     assert "plugins" in children("")
     assert "list" in children("plugins")
+
+
+def test_what_a_library_warns_of_is_one_line_without_its_source() -> None:
+    stream = io.StringIO()
+    with reporter(stream):
+        warnings.simplefilter("always", UserWarning)
+        warnings.warn("two\n  lines", UserWarning, stacklevel=1)
+    assert stream.getvalue() == "warning: two lines\n"

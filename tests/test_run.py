@@ -316,6 +316,15 @@ def test_a_defect_of_the_engine_is_recorded_as_well(bench: Bench, monkeypatch: p
     assert "ZeroDivisionError" in (bench.run() / "error.txt").read_text()
 
 
+def test_the_file_of_the_traceback_is_named_where_there_is_one(bench: Bench) -> None:
+    bench.fail_at(2, raising(ZeroDivisionError("planted")))
+    with pytest.raises(PluginError) as caught:
+        bench.start()
+    assert caught.value.fix is not None
+    assert caught.value.fix.endswith(f"and it is in {bench.run() / 'error.txt'}.")
+    assert "ZeroDivisionError" in (bench.run() / "error.txt").read_text()
+
+
 def test_an_adapter_that_leaves_nothing_to_train_is_refused(bench: Bench) -> None:
     with pytest.raises(PluginError, match="role 'model': adapter 'shift' of local .* leaves nothing to train"):
         bench.start(SINGLE, "adapter.frozen=true")

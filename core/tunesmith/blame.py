@@ -35,13 +35,13 @@ def failure(component: Component, distribution: str, version: str, error: BaseEx
         return PluginError(
             f"{named} failed: {told}",
             where=where,
-            fix="This is a defect of that plugin; the whole traceback is in error.txt of the run folder.",
+            fix="This is a defect of that plugin; --debug shows the whole traceback.",
         )
     return PluginError(
         f"{named} stopped, since {library} refuses what it was given: {told}",
         where=where,
         fix=f"Compare the settings in {table}, and the files that they name, with what {library} takes. If they are as "
-        "they should be, tell the authors of the plugin; the whole traceback is in error.txt of the run folder.",
+        "they should be, tell the authors of the plugin; --debug shows the whole traceback.",
     )
 
 

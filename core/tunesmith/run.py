@@ -16,7 +16,7 @@ from typing import Any
 from tunesmith import shape
 from tunesmith.artifact import changed_files
 from tunesmith.context import Context, PlainReporter, Reporter, StopFlag
-from tunesmith.errors import DataError, RecipeError, Stopped, TunesmithError
+from tunesmith.errors import DataError, PluginError, RecipeError, Stopped, TunesmithError
 from tunesmith.estimating import Unknown, check_fits, estimate
 from tunesmith.folder import MANIFEST, RECIPE, STATE, RunFolder, check_writable, environment, now
 from tunesmith.guard import limit_of
@@ -30,6 +30,7 @@ from tunesmith.report import write as write_report
 from tunesmith.stage import RESULT, StageResult, StageRun, reusable, stage_folder
 from tunesmith.store import DIGESTS, clean_staging, commit_folder, write_file, write_json
 
+ERROR = "error.txt"  # the traceback of what a run failed by
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 GO_ON = "`tunesmith resume RUN` goes on."
 
@@ -259,12 +260,14 @@ def _failed(folder: RunFolder, stage: str, error: BaseException, registry: Regis
     ]
     if status == "failed":
         trace = "".join(traceback.format_exception(error))
-        last_words.append(lambda: write_file(folder.path / "error.txt", trace))
+        last_words.append(lambda: write_file(folder.path / ERROR, trace))
     for word in last_words:
         try:
             word()
         except (TunesmithError, OSError) as second:
             print(f"the run folder could not be updated either: {second}", file=sys.stderr)
+    if isinstance(error, PluginError) and error.fix and (folder.path / ERROR).is_file():
+        error.fix = f"{error.fix.rstrip('.')}, and it is in {folder.path / ERROR}."
     if isinstance(error, Exception):
         registry.notify("tunesmith_run_failed", reporter.warn, stage=stage, error=error)
 

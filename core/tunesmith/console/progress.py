@@ -9,6 +9,7 @@ import warnings
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout, suppress
+from functools import partial
 from typing import Any, TextIO
 
 from tunesmith.console.out import number, seconds, size
@@ -30,9 +31,16 @@ def reporter(stream: TextIO | None = None, interval: float = INTERVAL) -> Iterat
     stream = stream or sys.stderr
     with redirect_stdout(stream), warnings.catch_warnings():
         if not sys.warnoptions:
+            warnings.showwarning = partial(_warned, stream)
             for category in (DeprecationWarning, PendingDeprecationWarning, FutureWarning):
                 warnings.simplefilter("ignore", category)
         yield from _fitting(stream, interval)
+
+
+def _warned(stream: TextIO, message: Warning | str, category: type[Warning], *about: Any, **more: Any) -> None:
+    """Say what a library warns of as every other warning: one line, without its source."""
+    with suppress(OSError):
+        print(clean(f"warning: {' '.join(str(message).split())}"), file=stream, flush=True)
 
 
 def _fitting(stream: TextIO, interval: float) -> Iterator[Reporter]:
