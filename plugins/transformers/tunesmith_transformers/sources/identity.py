@@ -69,7 +69,6 @@ def commit_of(name: str, revision: str) -> str:
     if COMMIT.fullmatch(revision):
         return revision
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError
     from huggingface_hub.file_download import repo_folder_name
 
     if not constants.HF_HUB_OFFLINE:
@@ -77,8 +76,8 @@ def commit_of(name: str, revision: str) -> str:
             found = HfApi().model_info(name, revision=revision or None, timeout=TIMEOUT).sha
             if found:
                 return str(found)
-        except (HfHubHTTPError, OSError, ValueError):
-            found = None  # the hub cannot be asked: the cache may know
+        except Exception:  # the client raises many kinds; each means that the hub was not asked, and the cache may know
+            found = None
     reference = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "refs"
     try:
         return (reference / (revision or "main")).read_text(encoding="ascii").strip()
