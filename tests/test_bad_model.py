@@ -204,7 +204,7 @@ def test_a_template_that_cannot_be_followed(house: Any, template: str, said: str
 # --- lengths, masks, numbers ------------------------------------------------------------------------
 def test_a_maximal_length_that_the_model_does_not_take(house: Any) -> None:
     house.recipe({"trainer.max_length": 5000})
-    house.refused(RECIPE, "max_length = 5000", "1024", "[trainer]")
+    house.refused(RECIPE, "max_length = 5000", "1024", "[trainer]", before_the_run=True)
 
 
 @pytest.mark.parametrize(
