@@ -122,6 +122,7 @@ def test_the_wanted_of_answers_with_labels(tmp_path):
     dataset = load(tmp_path, *rows, pairs="wanted", context=context)
     assert (dataset.type, dataset.train.ids) == ("prompt-completion", ["rows.jsonl:1", "rows.jsonl:3"])
     assert dataset.train.rows[0] == {"prompt": "0?", "completion": "yes"}
+    assert dataset.recognised.endswith(", the wanted answers alone, as set by `pairs`")
     assert context.ledger.reasons() == {"an unwanted answer, left out by `pairs`": 2}
     context.ledger.check(0.0)
 

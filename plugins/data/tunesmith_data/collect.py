@@ -92,6 +92,8 @@ def collect(
     # a ranking's pairs, and a pair's two answers, stay on one side of the split
     pairs = [_expanded(waiting.spool.records(numbers), settings, context) for numbers in (train, validation)]
     kind = MADE.get(settings.pairs, kind)
+    if settings.pairs == "wanted":
+        said = f"{said}, the wanted answers alone, as set by `pairs`"
     instead: dict[str, str] = {MADE[way]: how for way, how in INSTEAD.items() if MADE[way] != kind}
     return Dataset(type=kind, train=pairs[0], validation=pairs[1], recognised=said, instead=instead, **further)
 
