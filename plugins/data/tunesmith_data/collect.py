@@ -15,23 +15,15 @@ from typing import Any
 from tunesmith import Context, DataError, Dataset, RecipeError, Records, Row, Spool
 from tunesmith.errors import nearest
 from tunesmith.labels import LABEL_COLUMNS
-from tunesmith.spec import RecordType
 from tunesmith_data.conversational import Turns
 from tunesmith_data.formats import FORMATS, Unusable, recognise, title_of
 from tunesmith_data.names import Names
-from tunesmith_data.rankings import expanded
+from tunesmith_data.rankings import INSTEAD, MADE, PAIRS, expanded
 from tunesmith_data.raw import Raw
 from tunesmith_data.reading import Reading
 from tunesmith_data.settings import RowSettings
 from tunesmith_data.split import DUPLICATE, KEY_BYTES, OVERLAP, content_key, held_out, sample, shuffled
 
-#: Types of rows that say which answers are wanted, and what `pairs` makes of them.
-PAIRS: tuple[RecordType, ...] = ("preference", "unpaired-preference")
-MADE: dict[str, RecordType] = {"unpaired": "unpaired-preference", "wanted": "prompt-completion"}
-INSTEAD = {
-    "unpaired": 'pairs = "unpaired" in [data] makes of each pair its two answers with a label',
-    "wanted": 'pairs = "wanted" in [data] trains on the wanted answers alone',
-}
 LOOKED_AT = 100  # rows by which the format is recognised
 
 

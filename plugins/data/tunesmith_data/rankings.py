@@ -9,11 +9,20 @@ from itertools import combinations, pairwise
 from typing import Any
 
 from tunesmith import Context, Row
+from tunesmith.spec import RecordType
 from tunesmith_data.messages import Message, check_order, messages
 from tunesmith_data.pairs import as_assistant, as_user
 from tunesmith_data.raw import kind
 from tunesmith_data.settings import RowSettings
 from tunesmith_data.values import Unusable, clean, get, text
+
+#: Types of rows that say which answers are wanted, and what `pairs` makes of them.
+PAIRS: tuple[RecordType, ...] = ("preference", "unpaired-preference")
+MADE: dict[str, RecordType] = {"unpaired": "unpaired-preference", "wanted": "prompt-completion"}
+INSTEAD = {
+    "unpaired": 'pairs = "unpaired" in [data] makes of each pair its two answers with a label',
+    "wanted": 'pairs = "wanted" in [data] trains on the wanted answers alone',
+}
 
 
 def ranking(row: Mapping[str, Any]) -> dict[str, Any]:
