@@ -12,7 +12,7 @@ from tunesmith.bases import apart
 from tunesmith.context import Context
 from tunesmith.errors import MissingError, RecipeError, nearest
 from tunesmith.fingerprints import deciding_files, fingerprint
-from tunesmith.fitting import Config, adapted, check_checkpointing, check_trainer, config_of
+from tunesmith.fitting import Config, adapted, check_checkpointing, check_trainer, checked_model, config_of, shapes_of
 from tunesmith.foresight import check_added, check_arguments, check_carry, check_dense, check_taken, notes_of
 from tunesmith.guard import guarded
 from tunesmith.locate import KeyPath
@@ -164,13 +164,16 @@ class Planner:
         check_added(model, adapter, self.recipe.where(*place))
         holder = place if "quantizer" in value else path
         check_dense(model, quantizer, self.recipe.folder, self.recipe.where(*holder, "quantizer"))
-        self._fit(role, config_of(model, self._context()), adapter, place if "adapter" in value else path)
+        config = config_of(model, self._context())
+        model = checked_model(model, config, self._context(), partial(self.recipe.where, *place))
+        self._fit(role, config, model, adapter, place if "adapter" in value else path)
         return RolePlan(role, model=model, quantizer=quantizer, adapter=adapter)
 
-    def _fit(self, role: Role, config: Config, adapter: Use | None, holder: KeyPath) -> None:
-        """Hold an adapter to the model's configuration, and keep that as the adapter leaves it."""
+    def _fit(self, role: Role, config: Config, begins: Use | None, adapter: Use | None, holder: KeyPath) -> None:
+        """Hold an adapter to the model's configuration and tensors, and keep the former as the adapter leaves it."""
         if adapter:
-            config = adapted(adapter, config, role.head, partial(self.recipe.where, *holder, "adapter"))
+            where = partial(self.recipe.where, *holder, "adapter")
+            config = adapted(adapter, config, role.head, where, partial(shapes_of, begins, self._context()))
         self.configs[role.name] = config
 
     def _context(self) -> Context:
@@ -220,7 +223,7 @@ class Planner:
                 where=self.recipe.where(*place),
                 fix="Remove [quantizer] from this stage.",
             )
-        self._fit(role, self.left.get(stage), adapter, holder)
+        self._fit(role, self.left.get(stage), self.stages[stage].begins, adapter, holder)
         return RolePlan(role, adapter=adapter, stage=stage, carry=carry)
 
     def _model(self, settings: dict[str, Any], place: KeyPath) -> Use:

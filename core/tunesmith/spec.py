@@ -184,6 +184,14 @@ class Model(Component):
     """Optional `"package.module:callable"`, called as `config(settings, context)` when a plan is made: returns the
     model's own configuration, a mapping, or None where it cannot be read without fetching or loading anything. What
     adapters and trainers refuse of it (`fits`), the plan refuses. Must not import torch."""
+    shapes: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `shapes(settings, context)` when a plan is made: returns the
+    shape of each stored tensor by its name, or None where these are not known without fetching or loading anything, or
+    are those of packed weights. Must not import torch."""
+    fits: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `fits(settings, config, shapes)` when a plan is made, with what
+    `config` and `shapes` give: raises a `TunesmithError` where the settings do not fit the model, and returns sentences
+    that the plan shows, or None. Must not import torch."""
     skeleton: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `skeleton(settings, context, head)`: returns a `ModelHandle`
     whose parameters have shapes and no values (torch's meta device). `tunesmith plan --probe` then reads no weights."""
@@ -195,7 +203,8 @@ class Model(Component):
     settings name count, and every file in the folders that they name. Must not import torch."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "quantized", "tokenizer", "has_template", "config", "skeleton", "identity")
+        own = ("quantized", "tokenizer", "has_template", "config", "shapes", "fits", "skeleton", "identity")
+        return (*super()._references(), *own)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,7 +237,8 @@ class Adapter(Component):
     """Optional `"package.module:callable"`, called as `fits(settings, config, head)` when a plan is made, with the
     model's own configuration, None where it is not known, and the head of its role: raises a `TunesmithError` where the
     adapter does not fit, and returns the configuration as it leaves it (other positions, ...), or None where that is as
-    it was. Must not import torch."""
+    it was. One with a parameter `shapes` is handed the shape of each stored tensor by its name, or None. Must not
+    import torch."""
     trains_added: bool = False
     """Whether it trains the tokens that `[model] add_tokens` adds to a vocabulary (`ModelHandle.added`)."""
     formula: str | Callable[..., Any] = ""

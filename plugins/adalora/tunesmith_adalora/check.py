@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith_adalora import AdaloraSettings
 from tunesmith_transformers.peft.fitting import check_rank_by
+from tunesmith_transformers.peft.stored import Shapes
 from tunesmith_transformers.peft.wording import layers, moves
 
 
@@ -17,10 +18,10 @@ def told(settings: AdaloraSettings, folder: Path) -> tuple[str, ...]:
     return moves(f"updates of {layers(settings.target_modules)}, of {ranks}")
 
 
-def fits(settings: AdaloraSettings, config: Mapping[str, Any] | None, head: str) -> None:
-    """Refuse a rank over a layer's size.
+def fits(settings: AdaloraSettings, config: Mapping[str, Any] | None, head: str, shapes: Shapes = None) -> None:
+    """Refuse targets that the model does not have, and a rank over a layer's size.
 
     Raises:
-        RecipeError: naming the layer.
+        RecipeError: naming the target or the layer.
     """
-    check_rank_by(config, settings.target_modules, settings.init_rank, "init_rank")
+    check_rank_by(config, settings.target_modules, settings.init_rank, "init_rank", shapes=shapes)

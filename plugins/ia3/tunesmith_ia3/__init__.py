@@ -40,4 +40,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=("torch", "peft", "tunesmith_transformers"),
         formula="tunesmith_ia3.adapter:parameters",
         check="tunesmith_ia3.check:told",
+        fits="tunesmith_ia3.check:fits",
     )

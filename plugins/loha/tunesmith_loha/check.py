@@ -8,6 +8,7 @@ from typing import Any
 
 from tunesmith_loha import LohaSettings, LokrSettings
 from tunesmith_transformers.peft.fitting import check_rank_by
+from tunesmith_transformers.peft.stored import Shapes
 from tunesmith_transformers.peft.wording import layers, moves
 
 
@@ -21,10 +22,12 @@ def lokr(settings: LokrSettings, folder: Path) -> tuple[str, ...]:
     return moves(f"two Kronecker factors, of rank {settings.rank}, for each of {layers(settings.target_modules)}")
 
 
-def fits(settings: LohaSettings | LokrSettings, config: Mapping[str, Any] | None, head: str) -> None:
-    """Refuse a rank over a layer's size.
+def fits(
+    settings: LohaSettings | LokrSettings, config: Mapping[str, Any] | None, head: str, shapes: Shapes = None
+) -> None:
+    """Refuse targets that the model does not have, and a rank over a layer's size.
 
     Raises:
-        RecipeError: naming the layer.
+        RecipeError: naming the target or the layer.
     """
-    check_rank_by(config, settings.target_modules, settings.rank)
+    check_rank_by(config, settings.target_modules, settings.rank, shapes=shapes)

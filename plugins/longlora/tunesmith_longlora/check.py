@@ -9,6 +9,7 @@ from typing import Any
 from tunesmith import RecipeError
 from tunesmith_longlora import LongLoraSettings
 from tunesmith_transformers.peft.fitting import check_rank_by, linear_of
+from tunesmith_transformers.peft.stored import Shapes
 from tunesmith_transformers.peft.wording import layers, moves
 from tunesmith_transformers.training.limits import moved, positions
 
@@ -29,17 +30,19 @@ def check(settings: LongLoraSettings, folder: Path) -> tuple[str, ...]:
     return moves(f"updates of rank {settings.rank} of {targets}{also}")
 
 
-def fits(settings: LongLoraSettings, config: Mapping[str, Any] | None, head: str) -> dict[str, Any] | None:
-    """Refuse a rank over a layer's size; the positions that the adapter scales.
+def fits(
+    settings: LongLoraSettings, config: Mapping[str, Any] | None, head: str, shapes: Shapes = None
+) -> dict[str, Any] | None:
+    """Refuse targets that the model does not have, and a rank over a layer's size; the positions that are scaled.
 
     Raises:
-        RecipeError: naming the layer.
+        RecipeError: naming the target or the layer.
     """
     if config is None:
         return None
     targets: str | tuple[str, ...] = settings.target_modules
     if targets == "attention":
         targets = tuple(name for name in linear_of(config) if "attn" in name)
-    check_rank_by(config, targets, settings.rank)
+    check_rank_by(config, targets, settings.rank, shapes=shapes)
     limit = positions(config)
     return moved(config, round(limit * settings.scale)) if limit is not None else None

@@ -9,6 +9,7 @@ from typing import Any
 from tunesmith import RecipeError
 from tunesmith_lora import LoraSettings
 from tunesmith_transformers.peft.fitting import check_rank_by
+from tunesmith_transformers.peft.stored import Shapes, check_fused, check_modules, check_targets
 from tunesmith_transformers.peft.wording import layers, moves
 
 
@@ -49,10 +50,14 @@ def check_experts(settings: LoraSettings) -> None:
             )
 
 
-def fits(settings: LoraSettings, config: Mapping[str, Any] | None, head: str) -> None:
-    """Refuse a rank over a layer's size.
+def fits(settings: LoraSettings, config: Mapping[str, Any] | None, head: str, shapes: Shapes = None) -> None:
+    """Refuse targets that the model does not have, and a rank over a layer's size.
 
     Raises:
-        RecipeError: naming the layer.
+        RecipeError: naming the target or the layer.
     """
-    check_rank_by(config, settings.target_modules, settings.rank, patterns=settings.rank_pattern)
+    check_rank_by(config, settings.target_modules, settings.rank, patterns=settings.rank_pattern, shapes=shapes)
+    for setting in ("rank_pattern", "alpha_pattern"):
+        check_targets(config, getattr(settings, setting), shapes, setting)
+    check_modules(config, settings.modules_to_save, shapes)
+    check_fused(config, settings.target_parameters, shapes)

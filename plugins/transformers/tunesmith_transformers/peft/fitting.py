@@ -7,6 +7,7 @@ from typing import Any
 
 from tunesmith import RecipeError
 from tunesmith_transformers.estimates.model_sizes import names_of, sizes_of
+from tunesmith_transformers.peft import stored
 
 
 def linear_of(config: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
@@ -24,17 +25,23 @@ def check_rank_by(
     rank: int,
     setting: str = "rank",
     patterns: Iterable[str] = (),
+    shapes: stored.Shapes = None,
 ) -> None:
-    """Refuse a rank over the smaller side of a layer that is adapted.
+    """Refuse a target that the model does not have, and a rank over the smaller side of a layer that is adapted.
 
     Args:
         targets: `all-linear`, or the last parts of names.
         patterns: of layers that have a rank of their own, which are left to the run.
+        shapes: of the model's stored tensors, by name.
 
     Raises:
-        RecipeError: naming the first layer that is too small.
+        RecipeError: naming the first target that is not there, or the first layer that is too small.
     """
+    stored.check_targets(config, targets, shapes, "target_modules")
     linear = linear_of(config or {})
+    if not linear:  # blocks of a kind that is not known: by what is stored of them
+        linear = stored.sizes(config, targets, shapes)
+        targets = "all-linear"
     own = {pattern.rpartition(".")[2] for pattern in patterns}
     if not linear or "*" in own:
         return

@@ -28,24 +28,40 @@ def gguf(settings: ModelSettings, context: Context) -> dict[str, Any] | None:
 
 def wheel(settings: ModelSettings, context: Context) -> dict[str, Any] | None:
     """The configuration of a model in a wheel that was fetched before; None for one that was not."""
+    if folder := wheel_folder(settings, context):
+        return read_config(folder / "config.json")
+    content = _content(settings, context)
+    files = sorted(content.rglob("*.gguf")) if content else []
+    return of_file(files[0]) if files else None
+
+
+def wheel_folder(settings: ModelSettings, context: Context) -> Path | None:
+    """The model folder in a wheel that was fetched before."""
+    content = _content(settings, context)
+    configs = content.rglob("config.json") if content else ()
+    return next((path.parent for path in configs if any(path.parent.glob("*.safetensors"))), None)
+
+
+def _content(settings: ModelSettings, context: Context) -> Path | None:
+    """Where the files of a wheel are that was fetched before."""
     found = WHEEL.match(settings.source)
     content = context.cache / "wheels" / f"{found[1]}-{found[2]}" / "content" if found else None
-    if content is None or not content.is_dir():
-        return None
-    folders = [path.parent for path in content.rglob("config.json") if any(path.parent.glob("*.safetensors"))]
-    if folders:
-        return read_config(folders[0] / "config.json")
-    files = sorted(content.rglob("*.gguf"))
-    return of_file(files[0]) if files else None
+    return content if content and content.is_dir() else None
 
 
 def hub(settings: ModelSettings, context: Context) -> dict[str, Any] | None:
     """The configuration of a hub model that was fetched before; None for one that was not."""
+    folder = hub_folder(settings)
+    return read_config(folder / "config.json") if folder else None
+
+
+def hub_folder(settings: ModelSettings) -> Path | None:
+    """The snapshot of a hub model that was fetched before."""
     name, _, _ = settings.source.partition("@")
     home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
     cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub")).expanduser()
     snapshots = sorted((cache / HUB_CACHE.format(name.replace("/", "--"))).glob("*"), key=lambda path: path.name)
-    return read_config(snapshots[-1] / "config.json") if snapshots else None
+    return snapshots[-1] if snapshots else None
 
 
 def of_file(path: Path) -> dict[str, Any] | None:
