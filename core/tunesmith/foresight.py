@@ -13,7 +13,7 @@ from tunesmith.locate import KeyPath
 from tunesmith.plan import Use
 from tunesmith.recipe import Recipe, dotted
 from tunesmith.registry import Entry
-from tunesmith.spec import Model, Role, Settings, Trainer
+from tunesmith.spec import Evaluator, Model, Role, Settings, Trainer
 from tunesmith.static import dataclass_fields
 from tunesmith.words import advice
 
@@ -25,8 +25,8 @@ def notes_of(
 
     Args:
         folder: the recipe's folder.
-        known: what else is known of the recipe, by name (`device`, `evaluators`, `sources`); each is handed to a check
-            that has a parameter of that name.
+        known: what else is known of the recipe, by name (`device`, `evaluators`, `measures`, `sources`); each is handed
+            to a check that has a parameter of that name.
         where: the place in the recipe of a key of the component's table, or of the table; for an error that names none.
 
     Raises:
@@ -55,6 +55,15 @@ def notes_of(
             fix="This is a defect of that plugin: `tunesmith plugins check NAME` shows more.",
         )
     return notes
+
+
+def measures_of(evaluators: Iterable[Use]) -> dict[str, tuple[str, ...]]:
+    """The names of the measures that each evaluator may give, by its name; none for one that does not say."""
+    found: dict[str, tuple[str, ...]] = {}
+    for use in evaluators:
+        assert isinstance(use.component, Evaluator)
+        found[use.component.name] = use.component.measures
+    return found
 
 
 def check_dense(model: Use, quantizer: Use | None, folder: Path, where: str) -> None:

@@ -13,7 +13,15 @@ from tunesmith.context import Context
 from tunesmith.errors import MissingError, RecipeError, nearest
 from tunesmith.fingerprints import deciding_files, fingerprint
 from tunesmith.fitting import Config, adapted, check_checkpointing, check_trainer, checked_model, config_of, shapes_of
-from tunesmith.foresight import check_added, check_arguments, check_carry, check_dense, check_taken, notes_of
+from tunesmith.foresight import (
+    check_added,
+    check_arguments,
+    check_carry,
+    check_dense,
+    check_taken,
+    measures_of,
+    notes_of,
+)
 from tunesmith.guard import guarded
 from tunesmith.locate import KeyPath
 from tunesmith.order import in_order
@@ -40,6 +48,7 @@ class Planner:
         self.seed = 0
         self.device = "auto"
         self.evaluators: tuple[str, ...] = ()  # of the stage that is being planned
+        self.measures: dict[str, tuple[str, ...]] = {}  # that these may give
         self.verdict = True
         self.repetition = 0
         self.configs: dict[str, Config] = {}  # of the models of the stage that is being planned, by role
@@ -87,6 +96,7 @@ class Planner:
                 )
         evaluators = self._evaluators(table, path)
         self.evaluators = tuple(use.component.name for use in evaluators)
+        self.measures = measures_of(evaluators)
         trainer = self.use("trainer", table["trainer"], (*path, "trainer"))
         assert isinstance(trainer.component, Trainer)
         check_arguments(trainer, self.recipe, path)
@@ -322,7 +332,8 @@ class Planner:
                 fix=f"Run: pip install {entry.plugin.distribution}",
             )
         settings = check_settings(entry.component.settings, table, self.recipe, path)
-        known = {"device": self.device, "evaluators": self.evaluators, "sources": sources}
+        of_stage = {"evaluators": self.evaluators, "measures": self.measures}
+        known = {"device": self.device, "sources": sources, **of_stage}
         notes = notes_of(entry, settings, self.recipe.folder, known, partial(self.recipe.where, *path))
         notes += (self.recipe.left_out[path],) if path in self.recipe.left_out else ()
         return Use(entry.component, entry.qualified, entry.plugin.distribution, entry.plugin.version, settings, notes)

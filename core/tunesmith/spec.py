@@ -347,6 +347,9 @@ class Evaluator(Component):
     """Heads of models on which every run measures it without being asked; `[run] verdict = false` leaves it out."""
     roles: tuple[Role, ...] = ()
     """The models that it needs besides the one that it measures; all frozen and without a default."""
+    measures: tuple[str, ...] = ()
+    """Names of all measures that it may give, with `*` for what rows or settings decide; empty where it does not say.
+    A plan then refuses a trainer that waits for another."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

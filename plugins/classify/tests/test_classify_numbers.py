@@ -21,6 +21,7 @@ from tunesmith.labels import check_labels, labels_of
 from tunesmith.plan import make_plan
 from tunesmith.recipe import read
 from tunesmith.stage import load_data
+from tunesmith_classify import MEASURES, judged
 from tunesmith_classify.encode import Collator, Example, encode
 from tunesmith_classify.estimate import training
 from tunesmith_classify.judged import one_label, several_labels
@@ -336,3 +337,7 @@ def test_the_data_of_the_example_are_what_its_page_says() -> None:
     assert len(found.train) + len(found.validation) == 10_003
     assert len(labels_of(found) or ()) == 77
     assert any(line.startswith("77 labels, ") for line in heard.said)
+
+
+def test_every_average_is_among_the_measures_that_the_record_names():
+    assert {*judged.ONE, *judged.SEVERAL, "accuracy", "exact_match", "entity_f1", "calibration_error"} <= {*MEASURES}

@@ -8,6 +8,8 @@ from tunesmith import Evaluator, Role, Trainer, hookimpl
 from tunesmith_classify.settings import ClassificationSettings, ClassifySettings, LikelihoodSettings, TagSettings
 
 REQUIRES = ("torch", "transformers", "tunesmith_transformers")
+AVERAGES = tuple(f"{name}_{over}" for name in ("precision", "recall", "f1") for over in ("macro", "weighted"))
+MEASURES = ("accuracy", "exact_match", *AVERAGES, "f1_micro", "entity_f1", "calibration_error")
 
 
 @hookimpl
@@ -55,6 +57,7 @@ def tunesmith_evaluators() -> Iterator[Evaluator]:
         name="classification",
         summary="Accuracy, precision, recall and F1 by label and on average, confusion matrix, calibration",
         factory="tunesmith_classify.classification:evaluate",
+        measures=MEASURES,
         settings=ClassificationSettings,
         requires=needs,
         accepts=("text-label", "text-labels", "tokens-tags"),
@@ -63,6 +66,7 @@ def tunesmith_evaluators() -> Iterator[Evaluator]:
         name="label-likelihood",
         summary="The same measures of a language model: of all labels, the one that it finds likeliest",
         factory="tunesmith_classify.likelihood:evaluate",
+        measures=MEASURES,
         settings=LikelihoodSettings,
         requires=needs,
         accepts=("text-label", "prompt-completion", "messages"),

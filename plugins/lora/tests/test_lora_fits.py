@@ -141,3 +141,10 @@ def test_the_files_of_an_index_are_read_together(tmp_path):
     places = {f"a{number}.weight": f"model-{number}.safetensors" for number in (1, 2)}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}))
     assert stored_shapes.of_folder(tmp_path) == {"a1.weight": (1, 2), "a2.weight": (2, 2)}
+
+
+def test_a_measure_that_no_evaluator_gives_is_refused_by_the_plan(planned):
+    with pytest.raises(RecipeError) as error:
+        planned("trainer.eval_steps=2", "trainer.metric_for_best_model=perplexty")
+    assert "metric_for_best_model = 'perplexty'" in error.value.what
+    planned("trainer.eval_steps=2", "trainer.metric_for_best_model=perplexity")

@@ -48,6 +48,7 @@ def tunesmith_evaluators() -> Iterator[Evaluator]:
         name="policy-reward",
         summary="Answers drawn to held-out prompts: their reward, divergence from a reference, length and ends",
         factory="tunesmith_ppo.measure:evaluate",
+        measures=("reward", "reward/*", "kl", "length", "ended"),
         settings=PolicyRewardSettings,
         requires=REQUIRES,
         roles=(

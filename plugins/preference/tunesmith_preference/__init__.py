@@ -140,6 +140,7 @@ def tunesmith_evaluators() -> Iterator[Evaluator]:
         name="preference-accuracy",
         summary="Share of held-out pairs whose chosen answer the model finds likelier, summed and by token",
         factory="tunesmith_preference.accuracy:evaluate",
+        measures=("pair_accuracy", "pair_accuracy_per_token"),
         settings=AccuracySettings,
         requires=REQUIRES,
         accepts=("preference", "unpaired-preference"),

@@ -8,9 +8,16 @@ from pathlib import Path
 from tunesmith import RecipeError
 from tunesmith_preference.settings import DpoSettings
 from tunesmith_transformers.training import optimizers
+from tunesmith_transformers.training.best_checkpoint import Measures
 
 
-def dpo(settings: DpoSettings, folder: Path, device: str, evaluators: Sequence[str]) -> Iterator[str]:
+def dpo(
+    settings: DpoSettings,
+    folder: Path,
+    device: str,
+    evaluators: Sequence[str],
+    measures: Measures | None = None,
+) -> Iterator[str]:
     """What the optimizer will be, and what can be measured between steps.
 
     Raises:
@@ -28,4 +35,4 @@ def dpo(settings: DpoSettings, folder: Path, device: str, evaluators: Sequence[s
             'loss_type = "exo_pair" takes the logarithm of label_smoothing, which is 0',
             fix="Set label_smoothing = 0.001 in [trainer].",
         )
-    yield from optimizers.check(settings, folder, device, evaluators)
+    yield from optimizers.check(settings, folder, device, evaluators, measures)

@@ -39,6 +39,7 @@ def tunesmith_evaluators() -> Iterator[Evaluator]:
         name="reward-accuracy",
         summary="Held-out pairs that a reward model orders rightly, its loss on them, and its calibration",
         factory="tunesmith_reward.accuracy:evaluate",
+        measures=("pair_accuracy", "pair_loss", "calibration_error"),
         settings=RewardAccuracySettings,
         requires=REQUIRES,
         accepts=("preference",),

@@ -8,9 +8,16 @@ from pathlib import Path
 from tunesmith import RecipeError
 from tunesmith_sft import SftSettings
 from tunesmith_transformers.training import optimizers
+from tunesmith_transformers.training.best_checkpoint import Measures
 
 
-def check(settings: SftSettings, folder: Path, device: str, evaluators: Sequence[str] | None = None) -> Iterator[str]:
+def check(
+    settings: SftSettings,
+    folder: Path,
+    device: str,
+    evaluators: Sequence[str] | None = None,
+    measures: Measures | None = None,
+) -> Iterator[str]:
     """Refuse settings that do not go together, and say what the optimizer will be.
 
     Raises:
@@ -22,4 +29,4 @@ def check(settings: SftSettings, folder: Path, device: str, evaluators: Sequence
             fix="Leave one of them out of [trainer].",
             setting=("label_smoothing",),
         )
-    yield from optimizers.check(settings, folder, device, evaluators)
+    yield from optimizers.check(settings, folder, device, evaluators, measures)

@@ -159,6 +159,45 @@ def test_a_measure_that_no_evaluator_gives_is_refused_before_the_first_step():
         Best(EvaluationSettings(eval_steps=1, metric_for_best_model="los"), context)
 
 
+GIVEN = {"perplexity": ("perplexity",), "generate": ("exact_match", "bleu"), "few-shot": ("exact_match_*_shot",)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said", "fix"),
+    [
+        ({"metric_for_best_model": "perplexty"}, "no evaluator gives a measure of that name", "perplexity"),
+        ({"metric_for_best_model": "bleu", "eval_use": ("perplexity",)}, "leaves out 'generate'", "Add 'generate'"),
+        ({"eval_use": ("generate",)}, "leaves out 'perplexity'", "metric_for_best_model"),
+    ],
+)
+def test_a_measure_that_cannot_decide_is_refused_by_the_plan(settings, said, fix):
+    settings = EvaluationSettings(eval_steps=1, **settings)
+    with pytest.raises(RecipeError) as error:
+        best.check(settings, tuple(GIVEN), measures=GIVEN)
+    assert said in error.value.what
+    assert fix in error.value.fix
+    assert error.value.setting
+    best.check(settings, tuple(GIVEN), measures={**GIVEN, "generate": ()})  # one that does not say what it gives
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"metric_for_best_model": "perplexity/sums"},
+        {"metric_for_best_model": "generate/exact_match", "eval_use": ("generate",)},
+        {"metric_for_best_model": "exact_match_4_shot"},
+        {"eval_use": ("perplexity", "generate")},
+    ],
+)
+def test_a_measure_that_can_decide_is_planned(settings):
+    best.check(EvaluationSettings(eval_steps=1, **settings), tuple(GIVEN), measures=GIVEN)
+
+
+def test_a_trainers_own_measure_decides_without_an_evaluator():
+    settings = EvaluationSettings(eval_steps=1, metric_for_best_model="reward", eval_use=("generate",))
+    best.check(settings, tuple(GIVEN), own=("reward",), measures=GIVEN)
+
+
 def test_random_generators_are_put_back():
     def draw():
         return random.random(), torch.rand(1).item()

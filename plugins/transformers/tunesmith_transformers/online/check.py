@@ -28,14 +28,20 @@ NAMED = {
 }
 
 
-def check(settings: OnlineSettings, folder: Path, device: str, evaluators: Sequence[str]) -> Iterator[str]:
+def check(
+    settings: OnlineSettings,
+    folder: Path,
+    device: str,
+    evaluators: Sequence[str],
+    measures: best.Measures | None = None,
+) -> Iterator[str]:
     """Refuse a reward that is not there or lacks a setting, and say what the optimizer will be.
 
     Raises:
         RecipeError, MissingError: naming what is wrong.
     """
     check_scores(settings, folder)
-    best.check(settings, evaluators, own=("reward",))
+    best.check(settings, evaluators, own=("reward",), measures=measures)
     best.check_saving(settings)
     yield from optimizers.check_optimizer(shared(settings), device)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,22 @@ from tunesmith.errors import nearest
 from tunesmith.store import checkpoint_step, damage
 from tunesmith_transformers.training.settings import EvaluationSettings
 
+#: Names of the measures that each evaluator of a stage may give, with `*`; none for one that does not say.
+Measures = Mapping[str, Sequence[str]]
 
-def check(settings: EvaluationSettings, evaluators: Sequence[str] | None, own: Sequence[str] = ()) -> None:
+
+def check(
+    settings: EvaluationSettings,
+    evaluators: Sequence[str] | None,
+    own: Sequence[str] = (),
+    measures: Measures | None = None,
+) -> None:
     """Refuse what cannot be measured, when a plan is made.
 
     Args:
         evaluators: names of the stage's evaluators; None where they are not known.
         own: measures that the trainer has of its own.
+        measures: those of the evaluators.
 
     Raises:
         RecipeError: naming the setting.
@@ -48,6 +58,38 @@ def check(settings: EvaluationSettings, evaluators: Sequence[str] | None, own: S
                 fix=f"There are: {', '.join(evaluators) or 'none'}.",
                 setting=("eval_use",),
             )
+    _check_metric(settings, own, measures or {})
+
+
+def _check_metric(settings: EvaluationSettings, own: Sequence[str], measures: Measures) -> None:
+    """Refuse a measure that decides and that nothing gives, or nothing that runs between steps."""
+    metric = settings.metric_for_best_model
+    if not measures or not all(measures.values()) or metric in own or (metric is None and own):
+        return
+    if metric is None:  # the first measure decides
+        givers, named = [next(iter(measures))], "the first measure decides which checkpoint is the best, and it"
+    else:
+        givers = [name for name, given in measures.items() if any(_gives(name, one, metric) for one in given)]
+        named = f"metric_for_best_model = {metric!r}"
+    if not givers:
+        names = [*own, *(one for given in measures.values() for one in given)]
+        near = nearest(str(metric), names)
+        raise RecipeError(
+            f"{named}, and no evaluator gives a measure of that name",
+            fix=f"Did you mean {near!r}?" if near else f"There are: {', '.join(names)}.",
+            setting=("metric_for_best_model",),
+        )
+    if settings.eval_use and not set(givers) & set(settings.eval_use):
+        raise RecipeError(
+            f"{named} is not measured between steps: eval_use leaves out {givers[0]!r}",
+            fix=f"Add {givers[0]!r} to eval_use, or set metric_for_best_model to a measure of one that it names.",
+            setting=("eval_use",),
+        )
+
+
+def _gives(evaluator: str, given: str, metric: str) -> bool:
+    """Whether a measure has this name: alone, of one task, or after its evaluator's where two have one name."""
+    return any(fnmatchcase(metric, name) for name in (given, f"{given}/*", f"{evaluator}/{given}"))
 
 
 def check_saving(settings: Any) -> None:

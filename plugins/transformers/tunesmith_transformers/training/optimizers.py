@@ -178,14 +178,18 @@ def _check_pairs(name: str, given: str, keys: Sequence[str]) -> None:
 
 
 def check(
-    settings: TrainingSettings, folder: Path, device: str, evaluators: Sequence[str] | None = None
+    settings: TrainingSettings,
+    folder: Path,
+    device: str,
+    evaluators: Sequence[str] | None = None,
+    measures: best.Measures | None = None,
 ) -> Iterator[str]:
     """The plan's word on optimizer, schedule, arguments and measuring, for the records of trainers on this base.
 
     Raises:
         RecipeError, MissingError: as `chosen`, `schedules.check`, `refused_arguments.check` and `best.check`.
     """
-    best.check(settings, evaluators)
+    best.check(settings, evaluators, measures=measures)
     best.check_saving(settings)
     refused_arguments.check(settings, device)
     yield from check_optimizer(settings, device)
