@@ -45,7 +45,7 @@ def test_a_person_orders_answers_and_sees_at_the_end_who_won(says: Callable[...,
     code, out, err = says("1\n2\n=\nbetter\n2>1\n\n1>3\ns\n", ONE, TWO, *USE)
     assert code == 0, err
     rows = kept()
-    assert [row["row"] for row in rows] == [f"pairs.xyz:{number}" for number in range(4, 9)]
+    assert [row["row"] for row in rows] == [f"pairs.txt:{number}" for number in range(4, 9)]
     assert [row["shown"][row["runs"].index(["recipe-001"])] for row in rows] == places(err)
     for row, best in zip(rows, [1, 2, None, 2], strict=False):
         if best is None:
@@ -80,7 +80,7 @@ def test_it_goes_on_where_it_stopped_and_draws_nothing_again(
     assert code == 0, err
     assert "cut short is taken away" in err
     assert "taken back" in err
-    assert [row["row"] for row in kept()] == [f"pairs.xyz:{number}" for number in range(4, 9)]
+    assert [row["row"] for row in kept()] == [f"pairs.txt:{number}" for number in range(4, 9)]
     assert kept()[1]["shown"][0] == 1
     assert "5 of 5 prompts judged" in out
     again = says("", "--json")
@@ -160,7 +160,7 @@ def _order(err: str) -> str:
         ((ONE, TWO, *USE, "--temperature", "1"), 78, "unknown setting 'temperature'"),
         ((ONE, TWO, *USE, "--set", "limit=3"), 2, "--set is for the loader of --prompts"),
         ((ONE, TWO, *USE, "--prompts", "gone.jsonl"), 65, "there is no file gone.jsonl"),
-        ((ONE, TWO, *USE, "--prompts", "pairs.xyz"), 2, "no loader is known for pairs.xyz"),
+        ((ONE, TWO, *USE, "--prompts", "pairs.txt"), 2, "no loader is known for pairs.txt"),
         ((ONE, TWO, *USE, "--to", "runs"), 74, "runs cannot be written"),
     ],
 )
@@ -193,7 +193,7 @@ def test_another_comparison_in_the_same_file_is_refused(
         ((ONE, TWO, "--base"), "base: was not among recipe-001, recipe-002"),
         ((ONE, "runs/recipe-003"), "recipe-002: is not named now"),
         ((ONE, "recipe-002=runs/recipe-003"), "recipe-002: is another model now"),
-        (("--prompts", "pairs.xyz"), "--prompts: begun with none, now "),
+        (("--prompts", "pairs.txt"), "--prompts: begun with none, now "),
     ):
         code, _, err = says("", *words)
         assert code == 2, words
@@ -213,7 +213,7 @@ def test_answers_cannot_steer_the_terminal(
     call: Callable[..., Output], says: Callable[..., Output], tmp_path: Path
 ) -> None:
     steering = "\x1b]0;title\x07\x1b[2J\x9b31m‮"
-    (tmp_path / "pairs.xyz").write_text("".join(f"{steering}{number}|x\n" for number in range(8)), newline="\n")
+    (tmp_path / "pairs.txt").write_text("".join(f"{steering}{number}|x\n" for number in range(8)), newline="\n")
     code, out, err = says("1\n" * 5, ONE, TWO, *USE)
     assert code == 0, err
     assert not set(out + err) & set("\x1b\x07\x9b‮")
