@@ -160,7 +160,7 @@ def _order(err: str) -> str:
         ((ONE, TWO, *USE, "--temperature", "1"), 78, "unknown setting 'temperature'"),
         ((ONE, TWO, *USE, "--set", "limit=3"), 2, "--set is for the loader of --prompts"),
         ((ONE, TWO, *USE, "--prompts", "gone.jsonl"), 65, "there is no file gone.jsonl"),
-        ((ONE, TWO, *USE, "--prompts", "pairs.txt"), 2, "no loader is known for pairs.txt"),
+        ((ONE, TWO, *USE, "--prompts", "recipe.toml"), 2, "no loader is known for recipe.toml"),
         ((ONE, TWO, *USE, "--to", "runs"), 74, "runs cannot be written"),
     ],
 )

@@ -89,11 +89,12 @@ def test_an_adapter_works_with_a_trainer(
     for name, rows in FILES.items():
         (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
     (tmp_path / "score.py").write_text(SCORE)
-    plan = make_plan(Recipe(tree_of(trainer, adapter, tiny_folder), base=tmp_path), REGISTRY)
+    recipe = Recipe(tree_of(trainer, adapter, tiny_folder), base=tmp_path)
     if (trainer.name, adapter) in REFUSED:
         with pytest.raises(RecipeError, match=REFUSED[trainer.name, adapter]):
-            start(plan, REGISTRY, SilentReporter())
+            make_plan(recipe, REGISTRY)
         return
+    plan = make_plan(recipe, REGISTRY)
     result = start(plan, REGISTRY, SilentReporter()).results["main"]
     assert result.training["steps"] == 2
     assert result.training["trainable_parameters"] > 0

@@ -23,6 +23,11 @@ Row = Mapping[str, Any]
 FORMATS = ("jsonl", "csv", "parquet")
 
 
+def long(number: int) -> str:
+    """10 MB for the first row, a word for the others: one that is cut has no end, and a model must learn to end."""
+    return "word " * (2_000_000 if number == 0 else 1)
+
+
 def pair(number: int, **more: Any) -> Row:
     return {"prompt": f"{number}?", "completion": f"yes {number}", **more}
 
@@ -166,7 +171,7 @@ KINDS = (
     ),
     Bad("empty chosen", "'chosen'", lambda number: ranked(number, ""), ranked, changes=DPO),
     Bad("mixed schemas", "unlike most", lambda number: {"text": f"text {number}"}, formats=("jsonl",)),
-    Bad("a row of 10 MB", "", good=lambda number: pair(number, completion=f"{number}" * 5_000_000), accepted=True),
+    Bad("a row of 10 MB", "", good=lambda number: pair(number, completion=long(number)), accepted=True),
     Bad("nothing left after filtering", "none of the", lambda number: pair(number, completion=" ")),
     Bad(
         "special tokens inside text",
@@ -210,7 +215,7 @@ def judged(house: Any, kind: Bad, form: str, words: Sequence[str], *, few: bool)
     Args:
         few: fewer bad rows than may be lost, so that the others are used.
     """
-    count = 2 if kind.name == "a row of 10 MB" else 40 if few else 6
+    count = 4 if kind.name == "a row of 10 MB" else 40 if few else 6
     bad = 0 if kind.rows is None else 1 if few else 6
     if kind.name == "nothing left after filtering":
         count = 0

@@ -135,7 +135,7 @@ def test_what_belongs_to_another_run_is_refused_by_name(
         shutil.copytree(place, kept)
         try:
             another_model(place, seed=1)
-            refused(victims, run, (65, 78), "base")
+            refused(victims, run, 78, "model.safetensors changed")
         finally:
             shutil.rmtree(place)
             shutil.copytree(kept, place)
