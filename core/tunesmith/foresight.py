@@ -102,6 +102,31 @@ def check_added(model: Use, adapter: Use | None, where: str) -> None:
     )
 
 
+def check_held(model: Use | None, adapter: Use | None, head: str, where: str) -> None:
+    """Refuse to train a model's own weights in float16, in which small gradients vanish.
+
+    Args:
+        model: the one that the role begins with.
+
+    Raises:
+        RecipeError: the recipe wants that.
+    """
+    if adapter is None or getattr(getattr(model, "settings", None), "dtype", None) != "float16":
+        return
+    if not getattr(adapter.component, "trains_own", ""):
+        return
+    with guarded(adapter):
+        own = adapter.component.resolve("trains_own")(adapter.settings, head)
+    if own:
+        raise RecipeError(
+            f"adapter {adapter.component.name!r} would train weights of the model in float16, in which small gradients "
+            "vanish",
+            where=where,
+            fix='Set dtype = "float32" in [model], or "bfloat16" where the device has it.',
+            setting=("dtype",),
+        )
+
+
 def check_carry(role: Role, stage: str, made: str, carry: Any, adapter: Use | None, where: str) -> None:
     """Refuse a way to go on from an earlier stage that the role cannot take.
 

@@ -18,6 +18,7 @@ from tunesmith.foresight import (
     check_arguments,
     check_carry,
     check_dense,
+    check_held,
     check_taken,
     measures_of,
     notes_of,
@@ -182,6 +183,7 @@ class Planner:
     def _fit(self, role: Role, config: Config, begins: Use | None, adapter: Use | None, holder: KeyPath) -> None:
         """Hold an adapter to the model's configuration and tensors, and keep the former as the adapter leaves it."""
         if adapter:
+            check_held(begins, adapter, role.head, self.recipe.where(*holder, "adapter"))
             where = partial(self.recipe.where, *holder, "adapter")
             config = adapted(adapter, config, role.head, where, partial(shapes_of, begins, self._context()))
         self.configs[role.name] = config

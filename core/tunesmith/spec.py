@@ -239,6 +239,10 @@ class Adapter(Component):
     adapter does not fit, and returns the configuration as it leaves it (other positions, ...), or None where that is as
     it was. One with a parameter `shapes` is handed the shape of each stored tensor by its name, or None. Must not
     import torch."""
+    trains_own: str | Callable[..., Any] = ""
+    """Optional `"package.module:callable"`, called as `trains_own(settings, head) -> bool` when a plan is made: whether
+    weights of the model itself, its head's included, are trained in the type in which they are held. A plan refuses
+    that for float16. Must not import torch."""
     trains_added: bool = False
     """Whether it trains the tokens that `[model] add_tokens` adds to a vocabulary (`ModelHandle.added`)."""
     formula: str | Callable[..., Any] = ""
@@ -246,7 +250,7 @@ class Adapter(Component):
     unadapted model: how many parameters the method's own definition says it trains."""
 
     def _references(self) -> tuple[str, ...]:
-        return (*super()._references(), "fits", "formula")
+        return (*super()._references(), "fits", "trains_own", "formula")
 
 
 @dataclass(frozen=True, kw_only=True)

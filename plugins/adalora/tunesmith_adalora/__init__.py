@@ -58,4 +58,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         formula="tunesmith_adalora.adapter:parameters",
         check="tunesmith_adalora.check:told",
         fits="tunesmith_adalora.check:fits",
+        trains_own="tunesmith_transformers.peft.fitting:trains_head",
     )

@@ -11,6 +11,7 @@ import torch
 import tunesmith_full
 from tunesmith import RecipeError
 from tunesmith_full import FullSettings, HeadSettings, LastLayersSettings, RegexSettings, adapters, check
+from tunesmith_full.check import last_layers_fit, pattern_fits
 
 
 def moved(handle, adapted):
@@ -113,3 +114,26 @@ def test_what_does_not_fit_is_refused(tiny_handle, context):
     tiny_handle.quantized = "nf4"
     with pytest.raises(RecipeError, match="quantized"):
         adapters.full(tiny_handle, FullSettings(), context)
+
+
+@pytest.mark.parametrize(
+    ("fits", "settings", "head", "said"),
+    [
+        (last_layers_fit, LastLayersSettings(head=False), "scalar", "leaves the model's new head untrained"),
+        (last_layers_fit, LastLayersSettings(layers=3), "causal-lm", "layers = 3, but the model has 2 blocks"),
+        (pattern_fits, RegexSettings(pattern="mlp"), "sequence-labels", "untrained: score.weight"),
+    ],
+)
+def test_what_leaves_a_head_untrained_or_asks_for_more_blocks_the_plan_refuses(fits, settings, head, said):
+    with pytest.raises(RecipeError, match=said) as error:
+        fits(settings, {"model_type": "llama", "num_hidden_layers": 2}, head)
+    assert error.value.fix
+    assert error.value.setting
+
+
+def test_what_trains_the_head_is_planned():
+    config = {"model_type": "llama", "num_hidden_layers": 2}
+    last_layers_fit(LastLayersSettings(layers=2, head=False), config, "causal-lm")
+    pattern_fits(RegexSettings(pattern="mlp"), config, "causal-lm")
+    pattern_fits(RegexSettings(pattern="mlp|score"), config, "scalar")
+    pattern_fits(RegexSettings(pattern="mlp"), {"model_type": "unheard-of"}, "scalar")

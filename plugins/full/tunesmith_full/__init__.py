@@ -61,6 +61,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         formula="tunesmith_full.adapters:full_parameters",
         trains_added=True,
         check="tunesmith_full.check:full",
+        trains_own="tunesmith_full.check:own",
         estimate="tunesmith_full.estimate:full",
     )
     yield Adapter(
@@ -71,6 +72,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=needs,
         formula="tunesmith_full.adapters:head_parameters",
         check="tunesmith_full.check:head",
+        trains_own="tunesmith_full.check:own",
     )
     yield Adapter(
         name="last-layers",
@@ -80,6 +82,8 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=needs,
         formula="tunesmith_full.adapters:last_layers_parameters",
         check="tunesmith_full.check:last_layers",
+        fits="tunesmith_full.check:last_layers_fit",
+        trains_own="tunesmith_full.check:own",
     )
     yield Adapter(
         name="regex",
@@ -89,4 +93,6 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         requires=needs,
         formula="tunesmith_full.adapters:regex_parameters",
         check="tunesmith_full.check:pattern",
+        fits="tunesmith_full.check:pattern_fits",
+        trains_own="tunesmith_full.check:own",
     )

@@ -41,4 +41,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         formula="tunesmith_ia3.adapter:parameters",
         check="tunesmith_ia3.check:told",
         fits="tunesmith_ia3.check:fits",
+        trains_own="tunesmith_transformers.peft.fitting:trains_head",
     )

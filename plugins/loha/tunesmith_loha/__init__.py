@@ -65,6 +65,7 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         formula="tunesmith_loha.adapters:loha_parameters",
         check="tunesmith_loha.check:loha",
         fits="tunesmith_loha.check:fits",
+        trains_own="tunesmith_transformers.peft.fitting:trains_head",
     )
     yield Adapter(
         name="lokr",
@@ -75,4 +76,5 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         formula="tunesmith_loha.adapters:lokr_parameters",
         check="tunesmith_loha.check:lokr",
         fits="tunesmith_loha.check:fits",
+        trains_own="tunesmith_transformers.peft.fitting:trains_head",
     )

@@ -57,5 +57,6 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         identity=False,
         check="tunesmith_longlora.check:check",
         fits="tunesmith_longlora.check:fits",
+        trains_own="tunesmith_longlora.check:own",
         formula="tunesmith_longlora.adapter:parameters",
     )

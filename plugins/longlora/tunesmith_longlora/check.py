@@ -30,6 +30,11 @@ def check(settings: LongLoraSettings, folder: Path) -> tuple[str, ...]:
     return moves(f"updates of rank {settings.rank} of {targets}{also}")
 
 
+def own(settings: LongLoraSettings, head: str) -> bool:
+    """Norms, embeddings and heads are trained as they are held."""
+    return settings.train_norms or settings.train_embeddings or head != "causal-lm"
+
+
 def fits(
     settings: LongLoraSettings, config: Mapping[str, Any] | None, head: str, shapes: Shapes = None
 ) -> dict[str, Any] | None:

@@ -71,5 +71,6 @@ def tunesmith_adapters() -> Iterator[Adapter]:
         trains_added=True,
         check="tunesmith_lora.check:told",
         fits="tunesmith_lora.check:fits",
+        trains_own="tunesmith_lora.check:own",
         estimate="tunesmith_lora.estimate:trained",
     )

@@ -50,6 +50,11 @@ def check_experts(settings: LoraSettings) -> None:
             )
 
 
+def own(settings: LoraSettings, head: str) -> bool:
+    """Modules that are trained in full, and heads, which PEFT copies as they are."""
+    return bool(settings.modules_to_save) or head != "causal-lm"
+
+
 def fits(settings: LoraSettings, config: Mapping[str, Any] | None, head: str, shapes: Shapes = None) -> None:
     """Refuse targets that the model does not have, and a rank over a layer's size.
 

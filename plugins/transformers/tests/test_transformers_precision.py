@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tunesmith import RecipeError
+from tunesmith import Adapted, Context, ModelHandle, RecipeError
 from tunesmith.context import SilentReporter
 from tunesmith.plan import make_plan
 from tunesmith.recipe import read
 from tunesmith.run import start
 from tunesmith_transformers.loading import device_facts as foresee
+from tunesmith_transformers.training.precision import check_trained
 
 FULL = ("adapter={use='full'}", "trainer.max_steps=1", "trainer.save_steps=1", "evaluate=[]")
 
@@ -44,10 +46,25 @@ def test_low_rank_updates_beside_bfloat16_weights_are_float32(house: Any) -> Non
 
 
 def test_weights_in_float16_are_not_trained(house: Any) -> None:
-    with pytest.raises(RecipeError, match=r"embed_tokens\.weight would be trained in float16") as caught:
+    with pytest.raises(RecipeError, match="'full' would train weights of the model in float16") as caught:
         house.run("model.dtype=float16", *FULL)
     assert 'dtype = "float32"' in str(caught.value.fix)
+    assert caught.value.where
+
+
+def test_weights_that_turn_out_to_be_float16_are_not_trained(tiny_handle: ModelHandle) -> None:
+    adapted = Adapted(tiny_handle)
+    tiny_handle.model.half().requires_grad_(True)
+    with pytest.raises(RecipeError, match=r"embed_tokens\.weight would be trained in float16") as caught:
+        check_trained(adapted, Context())
     assert "21 of 21 trained tensors" in caught.value.details[0]
+
+
+@pytest.mark.parametrize(("more", "refused"), [("", False), (',modules_to_save=["norm"]', True)])
+def test_modules_in_full_are_float16_and_low_rank_updates_are_not(house: Any, more: str, refused: bool) -> None:
+    sets = ("model.dtype=float16", f'adapter={{use="lora",rank=4{more}}}')
+    with pytest.raises(RecipeError, match="float16") if refused else nullcontext():
+        make_plan(read(house.folder / "recipe.toml", sets), house.make_registry())
 
 
 @pytest.mark.parametrize(

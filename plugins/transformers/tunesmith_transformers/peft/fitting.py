@@ -54,3 +54,8 @@ def check_rank_by(
                 "target_modules.",
                 setting=(setting,),
             )
+
+
+def trains_head(settings: Any, head: str) -> bool:
+    """Whether a head that the role puts on the model is trained, which PEFT copies in the type that it has."""
+    return head != "causal-lm"
