@@ -41,7 +41,7 @@ def checked_model(model: Use, config: Config, context: Context, where: Callable[
     assert isinstance(model.component, Model)
     if not model.component.fits:
         return model
-    found = _asked(model, where, config, shapes_of(model, context))
+    found = _asked(model, where, config, shapes_of(model, context), context)
     if found is None:
         return model
     if isinstance(found, str) or not all(isinstance(note, str) for note in found):

@@ -189,9 +189,9 @@ class Model(Component):
     shape of each stored tensor by its name, or None where these are not known without fetching or loading anything, or
     are those of packed weights. Must not import torch."""
     fits: str | Callable[..., Any] = ""
-    """Optional `"package.module:callable"`, called as `fits(settings, config, shapes)` when a plan is made, with what
-    `config` and `shapes` give: raises a `TunesmithError` where the settings do not fit the model, and returns sentences
-    that the plan shows, or None. Must not import torch."""
+    """Optional `"package.module:callable"`, called as `fits(settings, config, shapes, context)` when a plan is made,
+    with what `config` and `shapes` give: raises a `TunesmithError` where the settings do not fit the model, and returns
+    sentences that the plan shows, or None. Must not import torch."""
     skeleton: str | Callable[..., Any] = ""
     """Optional `"package.module:callable"`, called as `skeleton(settings, context, head)`: returns a `ModelHandle`
     whose parameters have shapes and no values (torch's meta device). `tunesmith plan --probe` then reads no weights."""

@@ -11,7 +11,7 @@ from tunesmith import Context, DataError
 from tunesmith.testing import tiny_tokenizer
 from tunesmith_transformers.loading.chat_template import Refused, shield
 from tunesmith_transformers.loading.named_templates import NAMED, TEMPLATES, text_of, use
-from tunesmith_transformers.sources import claims
+from tunesmith_transformers.sources import claims, fitting
 from tunesmith_transformers.sources.factories import directory_tokenizer
 from tunesmith_transformers.tokens.encoding import encode
 from tunesmith_transformers.tokens.ends import end_texts
@@ -175,3 +175,25 @@ def test_a_name_that_is_none_is_refused_with_the_nearest(tiny_folder, tmp_path, 
     with pytest.raises(DataError, match="there is no chat template") as refused:
         claims.check_directory(settings, tmp_path)
     assert refused.value.fix.startswith(fix)
+
+
+@pytest.mark.parametrize("kind", ["wheel", "hub"])
+def test_a_vocabulary_of_the_cache_that_lacks_tokens_is_refused_by_the_plan(tmp_path, monkeypatch, kind):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("TUNESMITH_CACHE", str(tmp_path))
+    context = Context(folder=tmp_path)
+    places = {
+        "wheel": ("wheel:tiny==1.0", context.cache / "wheels" / "tiny-1.0" / "content" / "tiny"),
+        "hub": ("owner/tiny", tmp_path / "hub" / "models--owner--tiny" / "snapshots" / "abc"),
+    }
+    source, folder = places[kind]
+    settings = ModelSettings(source=source, chat_template=Path("gemma"))
+    check = getattr(fitting, kind)
+    assert check(settings, None, None, context) == []  # nothing was fetched
+    folder.mkdir(parents=True)
+    tiny_tokenizer().save_pretrained(folder)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").touch()
+    with pytest.raises(DataError, match="writes tokens that the vocabulary lacks: <start_of_turn>"):
+        check(settings, None, None, context)
+    check(ModelSettings(source=source, chat_template=Path("zephyr")), None, None, context)

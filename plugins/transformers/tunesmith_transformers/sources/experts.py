@@ -10,31 +10,32 @@ from typing import Any
 
 from tunesmith import RecipeError
 from tunesmith_transformers.peft.stored import renames
-from tunesmith_transformers.training.settings import ModelSettings
 
 EXPERT = re.compile(r"\.experts\.(\d+\.)?(\w+?)(\.weight)?$")
 KIND = re.compile(r"[\w-]+")
 ROUTED = "output_router_logits"  # a field of every configuration with a balancing loss
 
 
-def fits(
-    settings: ModelSettings, config: Mapping[str, Any] | None, shapes: Mapping[str, tuple[int, ...]] | None
-) -> list[str] | None:
-    """Refuse a weight of a loss that the model does not have; which weights most adapters leave frozen.
+def check_balance(weight: float | None, config: Mapping[str, Any] | None) -> None:
+    """Refuse a weight of a balancing loss that the model does not have.
 
     Raises:
         RecipeError: the model is dense.
     """
-    if settings.router_aux_loss_coef is not None and config and _is_dense(config):
+    if weight is not None and config and _is_dense(config):
         raise RecipeError(
             f"router_aux_loss_coef is set, but {config['model_type']} has no loss that balances experts",
             fix="Leave it out of [model].",
             setting=("router_aux_loss_coef",),
         )
+
+
+def frozen(config: Mapping[str, Any] | None, shapes: Mapping[str, tuple[int, ...]] | None) -> list[str]:
+    """Which weights of experts adapters of linear layers leave as they are; empty where there are none."""
     found = [match for name in shapes or () if (match := EXPERT.search(name))]
     apart = any(match[1] for match in found)
     if not found or (apart and not renames(config)):  # linear layers each
-        return None
+        return []
     names = ", ".join(sorted({match[2] for match in found}))
     how = "are fused by Transformers" if apart else "are fused"
     return [
