@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from tunesmith import Context, RecipeError
+from tunesmith import RecipeError
 from tunesmith_transformers.tokens.batching import collate
 from tunesmith_transformers.tokens.encoding import encode
+from tunesmith_transformers.training.balance import weigh
 
 STILL = (
     "data.conversational=false",
@@ -72,6 +72,8 @@ def test_accumulated_batches_bring_its_mean(plain, experts_folder):
     assert (kept.output_router_logits, kept.router_aux_loss_coef) == (before.output_router_logits, 0.5)
 
 
-def test_a_dense_model_has_none_to_weigh(house, context: Context, tiny_folder: Path):
-    with pytest.raises(RecipeError, match="LlamaForCausalLM has no loss that balances experts"):
+def test_a_dense_model_has_none_to_weigh(house, tiny_handle):
+    with pytest.raises(RecipeError, match="llama has no loss that balances experts"):  # by the plan
         house.run("model.router_aux_loss_coef=0.1")
+    with pytest.raises(RecipeError, match="LlamaForCausalLM has no loss that balances experts"):
+        weigh(tiny_handle.model, 0.1)
