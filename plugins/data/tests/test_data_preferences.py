@@ -35,6 +35,8 @@ SHAPES: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ),
     ("preference-messages", {"messages": [USER], "chosen": "Yes.", "rejected": "No."}, PAIR),
     ("preference-messages", {"messages": [USER], "chosen": [USER, YES], "rejected": [USER, NO]}, PAIR),
+    ("preference-messages", {"messages": [USER, YES], "chosen": [USER, YES], "rejected": [USER, NO]}, PAIR),
+    ("preference-messages", {"messages": [USER, NO], "chosen": [USER, YES], "rejected": [USER, NO]}, PAIR),
     (
         "preference-alpaca",
         {"instruction": "Is it even?", "input": "4", "chosen": "Yes.", "rejected": "No."},

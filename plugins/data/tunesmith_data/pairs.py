@@ -63,6 +63,8 @@ def paired(
 ) -> dict[str, Any]:
     """A pair, all of text or all of messages. Answers of messages may begin with the prompt, which may then be empty.
 
+    A prompt that is one of the answers whole, as UltraFeedback's `messages` is `chosen`, says nothing of its own.
+
     Args:
         names: the columns of the answers, for reasons.
 
@@ -80,6 +82,8 @@ def paired(
         raise Unusable(f"{names[0]!r} is {kind(chosen)} but {names[1]!r} is {kind(rejected)}")
     else:
         shared, one, two = _split_common(chosen, rejected)
+        whole = not isinstance(prompt, str) and prompt in (chosen, rejected) and len(prompt) > 1
+        prompt = [] if whole else prompt
     asked = _whole_prompt(prompt, shared)
     if not asked:
         raise Unusable("no 'prompt', and the answers do not begin alike")
