@@ -568,3 +568,17 @@ def test_rows_that_say_more_make_all_of_a_set_conversations(tmp_path: Path) -> N
     for further in ({"system": "Be brief."}, {"tools": [ADD]}, {"thinking": "hm"}, {"chat_template_kwargs": {"a": 1}}):
         dataset = load(tmp_path, plain, {"prompt": "c", "completion": "d", **further})
         assert all(isinstance(row["prompt"], list) for row in dataset.train.rows), further
+
+
+def test_a_turn_that_nothing_answers_is_told(tmp_path: Path) -> None:
+    data = load(tmp_path, talk(USER, FOUR, {"role": "user", "content": "Thanks."}), talk(USER, FOUR))
+    assert any("1 conversation ends with a turn that no answer follows" in note for note in data.notes)
+    assert not load(tmp_path, talk(USER, FOUR)).notes
+
+
+def test_the_advice_on_columns_is_of_these_columns_and_works(tmp_path: Path) -> None:
+    rows = [{"query": f"{n} + 1?", "response": str(n + 1), "id": n} for n in range(2)]
+    with pytest.raises(DataError) as error:
+        load(tmp_path, *rows)
+    assert 'columns = {prompt = "query", completion = "response"}' in error.value.fix
+    assert len(load(tmp_path, *rows, columns={"prompt": "query", "completion": "response"}).train) == 2

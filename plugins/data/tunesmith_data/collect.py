@@ -17,7 +17,7 @@ from tunesmith.errors import nearest
 from tunesmith.labels import LABEL_COLUMNS
 from tunesmith_data.conversational import Turns
 from tunesmith_data.formats import FORMATS, Unusable, recognise, title_of
-from tunesmith_data.names import Names
+from tunesmith_data.names import Names, likely
 from tunesmith_data.rankings import INSTEAD, MADE, PAIRS, expanded
 from tunesmith_data.raw import Raw
 from tunesmith_data.reading import Reading
@@ -121,6 +121,7 @@ class _Waiting:
         self.turns = Turns(settings, context.has_template)
         self.listed = False
         self.repeated: Counter[str] = Counter()  # rows left out since another says the same
+        self.unanswered = 0  # conversations whose last turn is not the assistant's
         if self.turns.asked and self.form.type in ("text", *LABEL_COLUMNS):
             option = "system" if settings.system is not None else "conversational"
             raise RecipeError(
@@ -138,6 +139,8 @@ class _Waiting:
             return
         self.listed |= isinstance(values.get("prompt"), list)
         values = self.turns.of(values)
+        turns = values.get("messages") or [{"role": "assistant"}]
+        self.unanswered += turns[-1]["role"] != "assistant"
         self.spool.add(row.name, values, row.history)
         self.parts.append(row.part == "validation")
         self.keys += content_key(values)
@@ -204,8 +207,11 @@ class _Waiting:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to say of rows that repeat others, none where none does."""
+        """What to say of rows that repeat others, and of turns that nothing answers; none where there are none."""
         said = []
+        if self.unanswered:
+            plural = "s end" if self.unanswered > 1 else " ends"
+            said.append(f"{self.unanswered} conversation{plural} with a turn that no answer follows: it is not trained")
         if count := self.repeated[DUPLICATE]:
             plural = "s repeat others and are" if count > 1 else " repeats another and is"
             said.append(f'{count} row{plural} left out; duplicates = "keep" uses a row as often as it stands there')
@@ -270,8 +276,7 @@ def _format(source: str, first: Sequence[Mapping[str, Any]], settings: RowSettin
             "the format of the rows is not recognised",
             where=source,
             details=[_listed(present), *(f"{form.name}: {', '.join(form.columns)}" for form in FORMATS.values())],
-            fix='Say which columns are meant, such as columns = {prompt = "question", completion = "answer"}, '
-            "or name the format: format = NAME.",
+            fix=f"Say which columns are meant, such as {likely(present)}, or name the format: format = NAME.",
         )
     if settings.format != "auto" and not any(FORMATS[name].has_columns(row) for row in first):
         raise DataError(

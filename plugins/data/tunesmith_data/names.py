@@ -9,7 +9,7 @@ Steps of `[data]` see rows with these names.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tunesmith import DataError
@@ -172,3 +172,15 @@ def messages_in(column: str, value: Any) -> Iterator[Mapping[str, Any]]:
 
 def _thinks(part: Any) -> bool:
     return isinstance(part, Mapping) and part.get("type") in THINKING_TYPES
+
+
+#: How files call what is asked and what is answered, the likelier first.
+ASKED = ("question", "query", "instruction", "problem", "input", "source", "q")
+ANSWERED = ("answer", "response", "output", "solution", "answers", "target", "summary", "a")
+
+
+def likely(present: Sequence[str]) -> str:
+    """The setting `columns` as these columns would need it, as far as their names tell; else an example."""
+    asked = next((name for name in ASKED if name in present), "question")
+    answered = next((name for name in ANSWERED if name in present), "answer")
+    return f'columns = {{prompt = "{asked}", completion = "{answered}"}}'

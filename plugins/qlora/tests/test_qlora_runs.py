@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 import torch
@@ -48,12 +49,13 @@ def test_a_recipe_may_stop_where_an_optimizer_is_not_to_be_had(house):
     with pytest.raises(RecipeError, match="'paged_adamw_8bit' pages its state") as caught:
         planned(house, *PRESET, "trainer.optim=paged_adamw_8bit", "trainer.optim_unavailable=stop")
     assert caught.value.exit_code == 78
-    assert "recipe.toml" in caught.value.where
+    assert caught.value.where == "--set trainer.optim=paged_adamw_8bit"
     assert 'Set optim = "adamw_8bit"' in caught.value.fix
 
 
 def test_an_optimizer_of_bitsandbytes_needs_it(house, monkeypatch):
-    monkeypatch.setattr("tunesmith_transformers.training.optimizers.find_spec", lambda name: None)
+    monkeypatch.setattr("tunesmith_transformers.training.packages.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, "bitsandbytes", raising=False)
     with pytest.raises(MissingError, match="optim = 'adamw_8bit' needs bitsandbytes") as caught:
         planned(house, "trainer.optim=adamw_8bit")
     assert caught.value.exit_code == 69
