@@ -16,8 +16,8 @@ from typing import Annotated, Any, Literal
 
 from tunesmith import Context, Dataset, Gt, Loader, RecipeError, hookimpl
 from tunesmith_data.collect import collect
+from tunesmith_data.json_rows import read_jsonl
 from tunesmith_data.raw import Raw
-from tunesmith_data.readers import read_jsonl
 from tunesmith_data.settings import RowSettings
 from tunesmith_data.split import held_out
 
