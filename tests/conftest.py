@@ -70,6 +70,18 @@ class House:
         change(copied)
         self.content["model"]["source"] = str(copied)
 
+    def template(self, text: str) -> None:
+        """Give the recipe's model another chat template."""
+        from tunesmith.testing.tiny import tiny_tokenizer
+
+        def change(folder: Path) -> None:
+            (folder / "chat_template.jinja").unlink(missing_ok=True)
+            tokenizer = tiny_tokenizer()
+            tokenizer.chat_template = text
+            tokenizer.save_pretrained(folder)
+
+        self.model(change)
+
     def write(self, name: str, content: str | bytes) -> Path:
         path = self.folder / name
         path.write_bytes(content.encode() if isinstance(content, str) else content)

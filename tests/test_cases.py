@@ -42,18 +42,6 @@ def checked(house: Any) -> dict[str, Any]:
     return json.loads(ended.out)
 
 
-def template(house: Any, text: str) -> None:
-    """Give the recipe's model another chat template."""
-
-    def change(folder: Any) -> None:
-        (folder / "chat_template.jinja").unlink(missing_ok=True)
-        tokenizer = tiny_tokenizer()
-        tokenizer.chat_template = text
-        tokenizer.save_pretrained(folder)
-
-    house.model(change)
-
-
 def test_the_mask_of_a_row_is_its_own_where_another_is_lost(house: Any) -> None:
     """a/15: a row that tokenization loses shifted those behind it."""
     answers = ["a wren", "an owl <|im_end|>", "a jay", "a tit"]
@@ -107,7 +95,7 @@ def test_a_weight_is_shown_with_its_turn(house: Any) -> None:
 
 def test_a_template_that_rewrites_earlier_turns_gives_an_example_a_turn(house: Any) -> None:
     """a/06"""
-    template(house, REWRITING)
+    house.template(REWRITING)
     turns = [ASKED, {"role": "assistant", "content": "a jay"}, ASKED, {"role": "assistant", "content": "an owl"}]
     house.rows([{"messages": turns}])
     (row,) = shown(house, "--row", "1")

@@ -27,18 +27,6 @@ def _all_rows_are_trained(house: Any) -> None:
     del house.content["evaluate"]
 
 
-def templated(house: Any, text: str) -> None:
-    """Give the recipe's model another chat template."""
-
-    def change(folder: Path) -> None:
-        (folder / "chat_template.jinja").unlink(missing_ok=True)
-        tokenizer = tiny_tokenizer()
-        tokenizer.chat_template = text
-        tokenizer.save_pretrained(folder)
-
-    house.model(change)
-
-
 def shown(house: Any, number: int = 1) -> tuple[str, str]:
     """The text of a row as it is trained, and what of it is supervised."""
     ended = house.call("data", "show", house.recipe(), "--mask", "--json", "--row", str(number))
@@ -89,7 +77,7 @@ def test_reasoning_is_rendered_where_the_template_knows_it(house: Any) -> None:
     house.content["data"]["reasoning"] = "drop"
     assert shown(house)[1] == f"a jay{END}"
     del house.content["data"]["reasoning"]
-    templated(house, TEMPLATE)
+    house.template(TEMPLATE)
     assert shown(house)[1] == f"<think>It is blue.</think>a jay{END}"
 
 
@@ -105,7 +93,7 @@ def test_declared_tools_are_rendered_and_calls_supervised(house: Any) -> None:
     ]
     house.rows([{"tools": [tool], "messages": turns}])
     refused(house, "check", 65, "the chat template does not render")
-    templated(house, TEMPLATE)
+    house.template(TEMPLATE)
     whole, supervised = shown(house)
     assert "TOOLS" in whole
     assert whole.count("find_bird") == 2

@@ -68,19 +68,29 @@ def commit_of(name: str, revision: str) -> str:
     """
     if COMMIT.fullmatch(revision):
         return revision
-    from huggingface_hub import HfApi, constants
+    from huggingface_hub import constants
+
+    return ("" if constants.HF_HUB_OFFLINE else _asked(name, revision)) or _cached(name, revision)
+
+
+def _asked(name: str, revision: str) -> str:
+    """What the hub says; nothing where it does not answer."""
+    from huggingface_hub import HfApi
+
+    try:
+        return str(HfApi().model_info(name, revision=revision or None, timeout=TIMEOUT).sha or "")
+    except Exception:  # the client raises many kinds; each means that the hub was not asked, and the cache may know
+        return ""
+
+
+def _cached(name: str, revision: str) -> str:
+    """What the revision meant when it was fetched last; nothing where it never was."""
+    from huggingface_hub import constants
     from huggingface_hub.file_download import repo_folder_name
 
-    if not constants.HF_HUB_OFFLINE:
-        try:
-            found = HfApi().model_info(name, revision=revision or None, timeout=TIMEOUT).sha
-            if found:
-                return str(found)
-        except Exception:  # the client raises many kinds; each means that the hub was not asked, and the cache may know
-            found = None
-    reference = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "refs"
+    references = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=name, repo_type="model") / "refs"
     try:
-        return (reference / (revision or "main")).read_text(encoding="ascii").strip()
+        return (references / (revision or "main")).read_text(encoding="ascii").strip()
     except (OSError, ValueError):
         return ""
 
